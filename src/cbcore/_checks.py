@@ -1,0 +1,307 @@
+"""Every check of an argument, and so every error text that a user can meet.
+
+A text names the argument, what it must be, what came, and the likely fix. Wrong kinds are TypeErrors; wrong values,
+ranges and shapes are ValueErrors. Checks of losses read shapes and dtypes only, never a tensor's values.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from cbcore._arrays import Host
+
+Shape: TypeAlias = Sequence[int]
+
+REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
+
+
+def integer(value: Any, name: str, *, at_least: int) -> None:
+    """Check a whole number given on the host."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})") from None
+    if number < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {number}")
+
+
+def number(value: Any, name: str, *, low: float, high: float = math.inf) -> None:
+    """Check a real number given on the host; NaN is out of every range."""
+    try:
+        inside = low <= float(value) <= high
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})") from None
+    if not inside:
+        text = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be {text}, got {value}")
+
+
+def imbalance(value: Any) -> None:
+    """Check an imbalance factor."""
+    number(value, "imbalance", low=1)
+    if math.isinf(value):
+        raise ValueError("imbalance must be finite, got inf")
+
+
+def gamma(value: Any) -> None:
+    """Check the focusing parameter of the focal loss."""
+    number(value, "gamma", low=0)
+    if math.isinf(value):
+        raise ValueError("gamma must be finite, got inf")
+
+
+def instance(value: Any, kind: type, name: str, fix: str) -> None:
+    """Check that an argument is an object of the framework."""
+    if not isinstance(value, kind):
+        came = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise TypeError(f"{name} must be a {kind.__module__}.{kind.__qualname__}, got {came}; {fix}")
+
+
+def choice(value: Any, name: str, choices: Sequence[str | None]) -> None:
+    """Check an option with a few named values."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+
+
+# ---------------------------------------------------------------- labels and counts
+
+
+def labels(host: Host) -> None:
+    """Check that labels are a vector of integers."""
+    if host.ndim != 1:
+        raise ValueError(
+            f"labels must have shape (num_samples,), got {host.shape}; flatten class indices with .reshape(-1), "
+            "turn one-hot rows into indices with .argmax(-1)"
+        )
+    if host.size and not np.issubdtype(host.dtype, np.integer):
+        raise TypeError(
+            f"labels must be integers (class indices), got {host.dtype}; cast them, e.g. labels.astype(int)"
+        )
+
+
+def num_classes(value: int | None, host: Host) -> int:
+    """Check the number of classes, or find it from the labels."""
+    if value is not None:
+        integer(value, "num_classes", at_least=1)
+        return int(value)
+    if not host.size:
+        raise ValueError("num_classes must be given where there are no labels to find it from")
+    return max(int(host.max()) + 1, 1)
+
+
+def label_range(host: Host, size: int, *, name: str) -> None:
+    """Check that class indices lie in [0, C)."""
+    if not host.size:
+        return
+    low, high = int(host.min()), int(host.max())
+    if low < 0 or high >= size:
+        raise ValueError(
+            f"{name} must lie in [0, {size}), got values from {low} to {high}; "
+            "subtract 1 if classes are numbered from 1, mask samples to be ignored, or raise the number of classes"
+        )
+
+
+def counts(host: Host) -> Host:
+    """Check class counts; return them as they are."""
+    name = "class_counts"
+    if host.ndim != 1 or not host.size:
+        raise ValueError(
+            f"{name} must have shape (C,) with C >= 1, got {host.shape}; for labels call class_counts(labels)"
+        )
+    whole = np.issubdtype(host.dtype, np.integer)
+    if not (whole or np.issubdtype(host.dtype, np.floating)):
+        raise TypeError(f"{name} must be numbers, got dtype {host.dtype}")
+    if not whole:
+        bad = np.flatnonzero(~np.isfinite(host) | (host != np.floor(host)))
+        if bad.size:
+            raise ValueError(f"{name} must be finite whole numbers, got {host[bad[0]]} for class {bad[0]}")
+    if host.min() < 0:
+        worst = int(host.argmin())
+        raise ValueError(f"{name} must not be negative, got {host[worst]} for class {worst}")
+    return host
+
+
+def some_samples(host: Host) -> None:
+    """Check that not all classes are empty."""
+    if not host.any():
+        raise ValueError("class_counts must hold at least one sample, got zero for every class")
+
+
+def no_empty_class(host: Host) -> None:
+    """Check that no class is empty (the policy empty="error")."""
+    if not host.all():
+        empty = np.flatnonzero(host == 0)
+        listed = ", ".join(map(str, empty[:10])) + (", ..." if empty.size > 10 else "")
+        raise ValueError(
+            f"class_counts must be at least 1 for every class, got 0 for {empty.size} of {host.size} classes "
+            f'({listed}), whose weight would be infinite; choose empty="zero" (weight 0) or empty="one" (as if it had '
+            "one sample)"
+        )
+
+
+def enough_samples(available: Host, keep: Host) -> None:
+    """Check that a long-tailed subset can be taken."""
+    short = np.flatnonzero(available < keep)
+    if short.size:
+        label = int(short[0])
+        raise ValueError(
+            f"labels must hold at least {keep[label]} samples of class {label} for this imbalance, got "
+            f"{available[label]}; number the classes from the largest down or raise the imbalance"
+        )
+
+
+# ---------------------------------------------------------------- beta
+
+
+def one_of_beta_and_num_prototypes(beta: Any, num_prototypes: Any) -> None:
+    """Check that exactly one of the two ways to give beta is used."""
+    if (beta is None) == (num_prototypes is None):
+        came = "neither" if beta is None else f"beta={beta!r} and num_prototypes={num_prototypes!r}"
+        raise ValueError(f"exactly one of beta and num_prototypes must be given, got {came}; N = 1 / (1 - beta)")
+
+
+def beta(host: Host, size: int) -> Host:
+    """Check beta, scalar or per class; return it in float64."""
+    return _per_class(host, "beta", size, 0, 1, "beta = 1 - 1/N lies just below 1, e.g. 0.999")
+
+
+def num_prototypes(host: Host, size: int) -> Host:
+    """Check N, scalar or per class; return it in float64."""
+    return _per_class(host, "num_prototypes", size, 1, math.inf, "N = 1 / (1 - beta), e.g. 1000")
+
+
+def _per_class(host: Host, name: str, size: int, low: float, high: float, fix: str) -> Host:
+    if not (np.issubdtype(host.dtype, np.integer) or np.issubdtype(host.dtype, np.floating)):
+        raise TypeError(f"{name} must be a number or an array of numbers, got dtype {host.dtype}")
+    if host.ndim > 1 or (host.ndim == 1 and host.size != size):
+        raise ValueError(f"{name} must be a scalar or have shape ({size},), one for each class; got shape {host.shape}")
+    bad = np.flatnonzero(~((host >= low) & (host <= high)))
+    if bad.size:
+        where = f" for class {bad[0]}" if host.ndim else ""
+        text = f"in [{low:g}, {high:g}]" if high != math.inf else f"at least {low:g}"
+        raise ValueError(f"{name} must be {text}, got {host.flat[bad[0]]}{where}; {fix}")
+    return host.astype(np.float64)
+
+
+# ---------------------------------------------------------------- losses
+
+
+def loss_options(reduction: Any, label_smoothing: Any) -> None:
+    """Check the options that all losses share."""
+    choice(reduction, "reduction", REDUCTIONS)
+    number(label_smoothing, "label_smoothing", low=0, high=1)
+
+
+def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
+    """Check the class axis of the logits; return it counted from the front."""
+    integer(axis, axis_name, at_least=-len(shape))
+    if axis >= len(shape):
+        raise ValueError(f"{axis_name} must name an axis of {logits}, got {axis} for {logits} of shape {_text(shape)}")
+    front = int(axis) % len(shape)
+    if shape[front] == 0:
+        raise ValueError(f"{logits} must have at least one class on axis {axis}, got shape {_text(shape)}")
+    return front
+
+
+def floating_logits(is_floating: bool, dtype: Any, *, logits: str) -> None:
+    """Check that logits are real floating-point numbers."""
+    if not is_floating:
+        raise TypeError(
+            f"{logits} must be floating point (raw scores of the model), got {dtype}; cast with e.g. float32"
+        )
+
+
+def targets(
+    shape: Shape,
+    dtype: Any,
+    *,
+    is_integer: bool,
+    is_floating: bool,
+    logits_shape: Shape,
+    axis: int,
+    names: tuple[str, str],
+) -> None:
+    """Check targets against the logits, so that no shape ever broadcasts into another loss."""
+    logits_name, name = names
+    samples = (*logits_shape[:axis], *logits_shape[axis + 1 :])
+    if is_integer and tuple(shape) == samples:
+        return
+    if is_floating and tuple(shape) == tuple(logits_shape):
+        return
+    if not (is_integer or is_floating):
+        fix = f"cast them to integers (class indices) or to the dtype of {logits_name} (multi-hot)"
+        raise TypeError(f"{name} must be integers or floats, got {dtype}; {fix}")
+    if is_integer and tuple(shape) == tuple(logits_shape):
+        fix = f"cast one-hot or multi-hot {name} to a floating dtype"
+    elif is_integer and math.prod(shape) == math.prod(samples):
+        fix = f"reshape {name} to {_text(samples)}"
+    elif is_floating and tuple(shape) == samples:
+        fix = f"cast class indices in {name} to integers"
+    else:
+        fix = f"check the class axis and the order of the arguments {logits_name} and {name}"
+    raise ValueError(
+        f"{name} must be integers of shape {_text(samples)} (class indices) or floats of shape {_text(logits_shape)} "
+        f"(as {logits_name}), got {dtype} of shape {_text(shape)}; {fix}"
+    )
+
+
+def weights_shape(shape: Shape, size: int) -> None:
+    """Check that there is one weight for each class."""
+    if tuple(shape) != (size,):
+        raise ValueError(
+            f"class_weights must have shape ({size},), one for each class, got {_text(shape)}; "
+            "make them from the class counts of the whole training set, with num_classes given"
+        )
+
+
+def weights_vector(shape: Shape) -> None:
+    """Check class weights before the logits are known."""
+    if len(shape) != 1:
+        raise ValueError(f"class_weights must have shape (C,), one for each class, got {_text(shape)}")
+
+
+def floating_weights(is_floating: bool, dtype: Any) -> None:
+    """Check that class weights are not, say, the class counts themselves."""
+    if not is_floating:
+        raise TypeError(
+            f"class_weights must be floating point, got {dtype}; for class counts call from_counts(class_counts, beta)"
+        )
+
+
+def same_device(device: Any, expected: Any, *, name: str, like: str) -> None:
+    """Check that an argument lives where the logits do."""
+    if device != expected:
+        raise ValueError(
+            f"{name} must be on the device of {like}, {expected}, got {device}; move it there once, before "
+            "the training loop (a criterion with criterion.to(device))"
+        )
+
+
+def bias(value: Any, head: Any) -> Any:
+    """Check that the last layer has a bias; return it."""
+    if value is None:
+        raise ValueError(f"head must be a layer with a bias, got {head}; make it with bias=True")
+    return value
+
+
+def per_sample(shape: Shape, logits_shape: Shape, axis: int, *, name: str) -> None:
+    """Check a mask or weight that has one entry a sample."""
+    samples = (*logits_shape[:axis], *logits_shape[axis + 1 :])
+    if tuple(shape) != samples:
+        raise ValueError(f"{name} must have shape {_text(samples)}, one for each sample, got {_text(shape)}")
+
+
+def boolean(is_boolean: bool, dtype: Any, *, name: str) -> None:
+    """Check a mask."""
+    if not is_boolean:
+        raise TypeError(
+            f"{name} must be boolean (True for samples that count), got {dtype}; compare, e.g. targets != -1"
+        )
+
+
+def _text(shape: Shape) -> str:
+    """Return a shape as a tuple of plain numbers, whatever class the framework uses."""
+    return str(tuple(shape))

@@ -1,0 +1,209 @@
+"""The three losses for NumPy and any other Array-API array: the reference the adapters are compared with."""
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, is_array_api_obj
+
+from cbcore import _checks as checks
+from cbcore import _formulas as formulas
+from cbcore import _ops as ops
+from cbcore._arrays import to_host
+
+
+def softmax_cross_entropy(
+    logits: Any,
+    targets: Any,
+    class_weights: Any = None,
+    *,
+    axis: int = -1,
+    where: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Class-balanced softmax cross-entropy: w * -sum_c t_c log softmax(z)_c.
+
+    Parameters
+    ----------
+    logits : array of floats, shape (..., C, ...)
+        z, raw scores, classes on `axis`. float16 and bfloat16 are computed in float32.
+    targets : array
+        y: integers in [0, C), the shape of `logits` without the class axis; or t: floats in [0, 1], the shape of
+        `logits` (one-hot, soft or multi-hot; their range is not read).
+    class_weights : array of floats, shape (C,), optional
+        From `class_weights`. A sample is weighted by w = class_weights[y], or by sum_c t_c class_weights_c / sum_c t_c
+        (1 where t is all zero), from the targets before smoothing.
+    axis : int
+        The class axis.
+    where : array of bool, optional
+        The shape of `logits` without the class axis: False for samples to ignore, whatever their logits hold.
+    reduction : {"mean", "sum", "none", "weighted_mean"}
+        "mean" divides by the number of samples that are not ignored, "weighted_mean" by their summed weights (as
+        ``torch.nn.functional.cross_entropy(weight=...)`` does). With no valid sample both give 0.
+    label_smoothing : float
+        e in [0, 1]: t becomes (1 - e) t + e / C.
+
+    Returns
+    -------
+    array
+        float32, or float64 for float64 logits: a scalar, or one loss a sample for "none" (0 where ignored).
+
+    Raises
+    ------
+    TypeError
+        If logits are not floating point, targets neither integers nor floats, or `where` not boolean.
+    ValueError
+        If shapes do not fit, target indices are out of range, or an option is unknown or out of range.
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> float(softmax_cross_entropy(logits, np.array([0, 1]), np.array([0.5, 2.5, 2.5])).round(6))
+    2.754769
+    """
+    checks.loss_options(reduction, label_smoothing)
+    return _loss(
+        formulas.softmax_cross_entropy, logits, targets, class_weights, axis, where, reduction, label_smoothing
+    )
+
+
+def sigmoid_cross_entropy(
+    logits: Any,
+    targets: Any,
+    class_weights: Any = None,
+    *,
+    axis: int = -1,
+    where: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Class-balanced sigmoid cross-entropy, summed over classes: w * -sum_c log sigmoid(z_c^t).
+
+    With float targets each class contributes -t log sigmoid(z) - (1 - t) log sigmoid(-z), so multi-label targets work.
+
+    Parameters
+    ----------
+    logits, targets, class_weights, axis, where, reduction, label_smoothing
+        As in `softmax_cross_entropy`.
+
+    Returns
+    -------
+    array
+        As in `softmax_cross_entropy`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softmax_cross_entropy`.
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> float(sigmoid_cross_entropy(logits, np.array([[1.0, 0, 0], [0, 1, 1]])).round(6))
+    1.094167
+    """
+    checks.loss_options(reduction, label_smoothing)
+    sample_loss = formulas.sigmoid_focal_loss(0.0)
+    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+
+
+def sigmoid_focal_loss(
+    logits: Any,
+    targets: Any,
+    class_weights: Any = None,
+    *,
+    gamma: float = 0.5,
+    axis: int = -1,
+    where: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Class-balanced focal loss, summed over classes: w * -sum_c (1 - p_c^t)^gamma log p_c^t, p^t = sigmoid(z^t).
+
+    Parameters
+    ----------
+    gamma : float
+        Focusing parameter, >= 0; 0 gives `sigmoid_cross_entropy`.
+    logits, targets, class_weights, axis, where, reduction, label_smoothing
+        As in `softmax_cross_entropy`.
+
+    Returns
+    -------
+    array
+        As in `softmax_cross_entropy`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `softmax_cross_entropy`; also if `gamma` is negative or not a number.
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 13.
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> float(sigmoid_focal_loss(logits, np.array([0, 1]), gamma=2.0).round(6))
+    1.579987
+    """
+    checks.loss_options(reduction, label_smoothing)
+    checks.gamma(gamma)
+    sample_loss = formulas.sigmoid_focal_loss(float(gamma))
+    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+
+
+def _loss(
+    sample_loss: formulas.SampleLoss,
+    logits: Any,
+    targets: Any,
+    class_weights: Any,
+    axis: int,
+    where: Any,
+    reduction: str,
+    label_smoothing: float,
+) -> Any:
+    logits = logits if is_array_api_obj(logits) else np.asarray(logits)
+    xp, device = array_namespace(logits), logits.device
+    targets, class_weights, where = (
+        x if x is None or is_array_api_obj(x) else xp.asarray(x, device=device) for x in (targets, class_weights, where)
+    )
+    names = ("logits", "targets")
+    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
+    axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
+    is_integer = bool(xp.isdtype(targets.dtype, "integral"))
+    is_floating = ops.is_floating(targets)
+    checks.targets(
+        targets.shape,
+        targets.dtype,
+        is_integer=is_integer,
+        is_floating=is_floating,
+        logits_shape=logits.shape,
+        axis=axis,
+        names=names,
+    )
+    if class_weights is not None:
+        checks.weights_shape(class_weights.shape, logits.shape[axis])
+    if where is not None:
+        checks.boolean(bool(xp.isdtype(where.dtype, "bool")), where.dtype, name="where")
+        checks.per_sample(where.shape, logits.shape, axis, name="where")
+    if is_integer:
+        host = to_host(targets)[0]
+        checks.label_range(host if where is None else host[to_host(where)[0]], logits.shape[axis], name="targets")
+        targets = xp.astype(targets, xp.arange(1).dtype)  # the default integer: narrow ones cannot hold C
+    return formulas.class_balanced_loss(
+        ops, sample_loss, logits, targets, class_weights,
+        axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
+    )  # fmt: skip

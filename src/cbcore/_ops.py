@@ -1,0 +1,117 @@
+"""The few primitives that the formulas are written over.
+
+Each adapter has a module of the same functions in its framework; the module itself is what is passed as `ops`. Here
+they are for any Array-API namespace. Beside these, formulas use only operators: ``+ - * / **``, comparisons and ``&``.
+"""
+
+from typing import Any, Protocol, TypeAlias
+
+from array_api_compat import array_namespace
+
+Array: TypeAlias = Any
+
+
+class Ops(Protocol):
+    """What a framework must supply."""
+
+    def upcast(self, x: Array, /) -> Array:
+        """Return `x` in the dtype of computation: half precision in float32, others as they are."""
+
+    def cast(self, x: Array, like: Array, /) -> Array:
+        """Return `x` in the dtype of `like`."""
+
+    def is_floating(self, x: Array, /) -> bool:
+        """Tell real floating dtypes from the others."""
+
+    def exp(self, x: Array, /) -> Array:
+        """Return e**x."""
+
+    def sigmoid(self, x: Array, /) -> Array:
+        """Return 1 / (1 + exp(-x)), to full relative precision for negative x too."""
+
+    def log_sigmoid(self, x: Array, /) -> Array:
+        """Return log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), to full relative precision."""
+
+    def log_softmax(self, x: Array, axis: int, /) -> Array:
+        """Return x - log(sum(exp(x))) along `axis`."""
+
+    def where(self, condition: Array, x: Array, y: Array, /) -> Array:
+        """Choose elementwise; `x` or `y` may be a Python number, which takes the dtype of the other."""
+
+    def sum(self, x: Array, axis: int | None = None, /) -> Array:
+        """Add up, over all elements or along `axis`."""
+
+    def reshape(self, x: Array, shape: tuple[int, ...], /) -> Array:
+        """Return `x` in another shape."""
+
+    def one_hot(self, index: Array, size: int, axis: int, /) -> Array:
+        """Return booleans with a new axis of `size` at `axis`, True at `index`."""
+
+    def take(self, values: Array, index: Array, /) -> Array:
+        """Return values[index] for a vector of values and indices of any shape, all in range."""
+
+    def pick(self, x: Array, index: Array, axis: int, /) -> Array:
+        """Return x at `index` along `axis`, which goes away; all in range."""
+
+
+def upcast(x: Array, /) -> Array:
+    xp = array_namespace(x)
+    return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
+
+
+def cast(x: Array, like: Array, /) -> Array:
+    return array_namespace(like).astype(x, like.dtype, copy=False)
+
+
+def is_floating(x: Array, /) -> bool:
+    return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def exp(x: Array, /) -> Array:
+    return array_namespace(x).exp(x)
+
+
+def sigmoid(x: Array, /) -> Array:
+    xp = array_namespace(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+def log_sigmoid(x: Array, /) -> Array:
+    xp = array_namespace(x)
+    return xp.where(x < 0, x, 0.0) - xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def log_softmax(x: Array, axis: int, /) -> Array:
+    xp = array_namespace(x)
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+def where(condition: Array, x: Array, y: Array, /) -> Array:
+    return array_namespace(condition).where(condition, x, y)
+
+
+def sum(x: Array, axis: int | None = None, /) -> Array:  # noqa: A001
+    return array_namespace(x).sum(x, axis=axis)
+
+
+def reshape(x: Array, shape: tuple[int, ...], /) -> Array:
+    return array_namespace(x).reshape(x, shape)
+
+
+def one_hot(index: Array, size: int, axis: int, /) -> Array:
+    xp = array_namespace(index)
+    classes = xp.arange(size, dtype=index.dtype, device=index.device)
+    ones = (1,) * (index.ndim - axis)
+    return xp.expand_dims(index, axis=axis) == xp.reshape(classes, (size, *ones))
+
+
+def take(values: Array, index: Array, /) -> Array:
+    xp = array_namespace(values)
+    return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)
+
+
+def pick(x: Array, index: Array, axis: int, /) -> Array:
+    xp = array_namespace(x)
+    return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(index, axis=axis), axis=axis), axis=axis)

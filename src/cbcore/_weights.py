@@ -1,0 +1,197 @@
+"""Effective number of samples (eq. 2 of the paper) and the class weights made from it (§4)."""
+
+import math
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from cbcore import _checks as checks
+from cbcore._arrays import Host, to_host
+
+Normalize: TypeAlias = Literal["classes", "samples"] | None
+Empty: TypeAlias = Literal["error", "zero", "one"]
+
+# Counts are worked on in blocks that stay in the cache: three times faster at ten million classes.
+_BLOCK = 1 << 15
+
+
+def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any = None) -> Any:
+    """Return the effective number of samples of each class, E_n = (1 - beta^n) / (1 - beta).
+
+    Parameters
+    ----------
+    class_counts : array, shape (C,)
+        n_i, samples per class: integers (or whole floats) >= 0.
+    beta : float or array of shape (C,), optional
+        In [0, 1]. 0 gives E_n = 1 (for n >= 1) and 1 gives E_n = n, both exactly.
+    num_prototypes : float or array of shape (C,), optional
+        N = 1 / (1 - beta) instead of `beta`; >= 1, ``inf`` allowed. Exactly one of the two is given.
+
+    Returns
+    -------
+    array of float64, shape (C,)
+        min(n, 1) <= E_n <= min(n, N), of the kind of `class_counts`; 0 where n = 0. Where the framework has no float64
+        (JAX without x64), rounded to its float32.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not numeric.
+    ValueError
+        If counts are negative, NaN or not whole, if beta or N is out of range or has another length, or unless
+        exactly one of `beta` and `num_prototypes` is given.
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 2-4.
+
+    Examples
+    --------
+    >>> effective_number([1, 10, 1000], beta=0.9)
+    array([ 1.       ,  6.5132156, 10.       ])
+    >>> effective_number([1, 10, 1000], num_prototypes=float("inf"))
+    array([   1.,   10., 1000.])
+    """
+    host, back = to_host(class_counts)
+    counts = checks.counts(host)
+    log_beta, one_minus_beta = _log_beta(beta, num_prototypes, counts.size)
+    numbers = np.empty(counts.shape)
+    for block in _blocks(counts.size):
+        numbers[block] = _effective_number(counts[block], log_beta[block], one_minus_beta[block])
+    return back(numbers)
+
+
+def class_weights(
+    class_counts: Any,
+    beta: Any = None,
+    *,
+    num_prototypes: Any = None,
+    normalize: Normalize = "classes",
+    empty: Empty = "error",
+) -> Any:
+    """Return the weight of each class, proportional to the inverse of its effective number of samples.
+
+    Parameters
+    ----------
+    class_counts : array, shape (C,)
+        n_i, samples per class in the whole training set: integers (or whole floats) >= 0.
+    beta : float or array of shape (C,), optional
+        In [0, 1]; 0.999 if neither `beta` nor `num_prototypes` is given. 0 weights all classes alike, 1 weights by
+        inverse frequency.
+    num_prototypes : float or array of shape (C,), optional
+        N = 1 / (1 - beta) instead of `beta`; >= 1, ``inf`` allowed.
+    normalize : {"classes", "samples", None}
+        "classes": the weights sum to C (the paper, §4). "samples": the weights of all samples sum to the number of
+        samples, sum n_i w_i = sum n_i, scikit-learn's "balanced" scale. None: raw 1 / E_n.
+    empty : {"error", "zero", "one"}
+        What a class without samples gets. "error": a ValueError that names the classes. "zero": weight 0; the others
+        are weighted as if it did not exist. "one": the weight of a class with one sample.
+
+    Returns
+    -------
+    array of float64, shape (C,)
+        >= 0, of the kind of `class_counts`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `effective_number`; also if a class is empty and `empty` is "error", or if all are empty.
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, §4 and eq. 6.
+
+    Examples
+    --------
+    >>> class_weights([5000, 500, 50], beta=0.999).round(3)
+    array([0.126, 0.317, 2.557])
+    >>> class_weights([8, 0, 2], beta=1, empty="zero")
+    array([0.4, 0. , 1.6])
+    """
+    host, back = to_host(class_counts)
+    counts = checks.counts(host)
+    checks.choice(normalize, "normalize", ("classes", "samples", None))
+    checks.choice(empty, "empty", ("error", "zero", "one"))
+    checks.some_samples(counts)
+    if empty == "error":
+        checks.no_empty_class(counts)
+    if empty == "one":
+        counts = np.maximum(counts, 1)
+    if beta is None and num_prototypes is None:
+        beta = 0.999
+    log_beta, one_minus_beta = _log_beta(beta, num_prototypes, counts.size)
+
+    weights = np.empty(counts.shape)
+    total, present = 0.0, 0
+    for block in _blocks(counts.size):
+        n = counts[block]
+        number = _effective_number(n, log_beta[block], one_minus_beta[block])
+        with np.errstate(divide="ignore"):
+            weight = np.divide(1.0, number, out=weights[block])
+        if empty == "zero":
+            weight[n == 0] = 0.0
+        total += float(np.sum(weight * n if normalize == "samples" else weight))
+        present += float(np.sum(n)) if normalize == "samples" else int(np.count_nonzero(n))
+    if normalize is not None:
+        weights *= present / total
+    return back(weights)
+
+
+def prior_bias(num_classes: int) -> float:
+    """Return the bias that makes every sigmoid start at the class prior 1 / C: -log((1 - p) / p) = -log(C - 1).
+
+    Parameters
+    ----------
+    num_classes : int
+        C, >= 2.
+
+    Returns
+    -------
+    float
+        The initial bias of the last layer for sigmoid and focal losses (§5.2 of the paper).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `num_classes` is not an integer >= 2.
+
+    Examples
+    --------
+    >>> round(prior_bias(10), 4)
+    -2.1972
+    """
+    checks.integer(num_classes, "num_classes", at_least=2)
+    return -math.log(num_classes - 1)
+
+
+def _log_beta(beta: Any, num_prototypes: Any, size: int) -> tuple[Host, Host]:
+    """Return log(beta) and 1 - beta, each broadcast to (C,).
+
+    Both are kept: 1 - beta alone has lost a tiny beta, log(beta) alone would need an expm1 to come back.
+    """
+    checks.one_of_beta_and_num_prototypes(beta, num_prototypes)
+    with np.errstate(divide="ignore"):
+        if beta is not None:
+            value = checks.beta(to_host(beta)[0], size)
+            log_beta, one_minus_beta = np.log(value), 1.0 - value
+        else:
+            one_minus_beta = 1.0 / checks.num_prototypes(to_host(num_prototypes)[0], size)
+            log_beta = np.log1p(-one_minus_beta)
+    return np.broadcast_to(log_beta, size), np.broadcast_to(one_minus_beta, size)
+
+
+def _effective_number(counts: Host, log_beta: Host, one_minus_beta: Host) -> Host:
+    n = counts.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        numbers = n * log_beta
+        np.expm1(numbers, out=numbers)
+        np.divide(numbers, -one_minus_beta, out=numbers)
+    if not one_minus_beta.all():
+        numbers = np.where(one_minus_beta == 0, n, numbers)
+    # Rounding must not leave the bounds of E_n; fmax also turns n = 0 at beta = 0 (a NaN) into 0.
+    np.fmax(numbers, np.minimum(n, 1.0), out=numbers)
+    return np.fmin(numbers, n, out=numbers)
+
+
+def _blocks(size: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, size, _BLOCK)]

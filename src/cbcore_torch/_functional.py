@@ -1,0 +1,174 @@
+"""The three losses as functions of tensors. Nothing here reads a tensor's values: no host sync on any device."""
+
+import torch
+from torch import Tensor
+
+from cbcore import _checks as checks
+from cbcore import _formulas as formulas
+from cbcore_torch import _ops as ops
+
+
+def softmax_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    class_weights: Tensor | None = None,
+    *,
+    dim: int = 1,
+    ignore_index: int = -100,
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
+
+    Parameters
+    ----------
+    input : Tensor of floats, shape (N, C, ...)
+        z, logits, classes on `dim`; or (C,), one sample. float16 and bfloat16 are computed in float32.
+    target : Tensor
+        Class indices: integers in [0, C), the shape of `input` without `dim`. Or probabilities: floats in [0, 1], the
+        shape of `input` (soft, mixup or multi-hot; their range is not read). A sample whose index is neither
+        in [0, C) nor `ignore_index` gets NaN.
+    class_weights : Tensor of floats, shape (C,), optional
+        A sample is weighted by class_weights[target], or by the mean over its labels, from the targets as given.
+    dim : int
+        The class axis.
+    ignore_index : int
+        Samples with this target index give 0 and no gradient, and are not counted. Not for float targets.
+    sample_weight : Tensor of floats, shape of `input` without `dim`, optional
+        Multiplies the weight of each sample.
+    reduction : {"mean", "sum", "none", "weighted_mean"}
+        "mean" divides by the number of samples that are not ignored; "weighted_mean" by their summed weights, as
+        ``torch.nn.functional.cross_entropy(weight=...)`` does. With no valid sample both give 0.
+    label_smoothing : float
+        In [0, 1].
+
+    Returns
+    -------
+    Tensor
+        float32, or float64 for float64 input. The gradient has the dtype of `input`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If kinds or static shapes do not fit, or an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> softmax_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([0.5, 2.5, 2.5]))
+    tensor(2.7548)
+    """
+    return _loss(
+        formulas.softmax_cross_entropy, input, target, class_weights,
+        dim, ignore_index, sample_weight, reduction, label_smoothing,
+    )  # fmt: skip
+
+
+def sigmoid_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    class_weights: Tensor | None = None,
+    *,
+    dim: int = 1,
+    ignore_index: int = -100,
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
+
+    Parameters, returns and errors as in `softmax_cross_entropy`; with float targets each class contributes
+    -t log sigmoid(z) - (1 - t) log sigmoid(-z).
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> sigmoid_cross_entropy(logits, torch.tensor([[1.0, 0, 0], [0, 1, 1]]))
+    tensor(1.0942)
+    """
+    return _loss(
+        formulas.sigmoid_focal_loss(0.0), input, target, class_weights,
+        dim, ignore_index, sample_weight, reduction, label_smoothing,
+    )  # fmt: skip
+
+
+def sigmoid_focal_loss(
+    input: Tensor,
+    target: Tensor,
+    class_weights: Tensor | None = None,
+    *,
+    gamma: float = 0.5,
+    dim: int = 1,
+    ignore_index: int = -100,
+    sample_weight: Tensor | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
+
+    `gamma` >= 0 is the focusing parameter, 0 gives `sigmoid_cross_entropy`; everything else as there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> sigmoid_focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
+    tensor(1.5800)
+    """
+    checks.gamma(gamma)
+    return _loss(
+        formulas.sigmoid_focal_loss(float(gamma)), input, target, class_weights,
+        dim, ignore_index, sample_weight, reduction, label_smoothing,
+    )  # fmt: skip
+
+
+def _loss(
+    sample_loss: formulas.SampleLoss,
+    input: Tensor,
+    target: Tensor,
+    class_weights: Tensor | None,
+    dim: int,
+    ignore_index: int,
+    sample_weight: Tensor | None,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    checks.loss_options(reduction, label_smoothing)
+    axis = _check_tensors(input, target, class_weights, dim, sample_weight)
+    valid = None
+    if not target.is_floating_point():
+        target = target.long()
+        valid = target != ignore_index
+    loss: Tensor = formulas.class_balanced_loss(
+        ops, sample_loss, input, target, class_weights,
+        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
+    )  # fmt: skip
+    return loss
+
+
+def _check_tensors(
+    input: Tensor, target: Tensor, class_weights: Tensor | None, dim: int, sample_weight: Tensor | None
+) -> int:
+    """Check kinds, devices and static shapes; return the class axis."""
+    tensors = {"input": input, "target": target, "class_weights": class_weights, "sample_weight": sample_weight}
+    for name, value in tensors.items():
+        if value is not None:
+            checks.instance(value, Tensor, name, "make it with torch.as_tensor, once, before the training loop")
+            checks.same_device(value.device, input.device, name=name, like="input")
+    checks.floating_logits(input.is_floating_point(), input.dtype, logits="input")
+    one_sample = input.ndim == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
+    axis = checks.class_axis(input.shape, 0 if one_sample else dim, logits="input", axis_name="dim")
+    is_floating = target.is_floating_point()
+    checks.targets(
+        target.shape, target.dtype,
+        is_integer=not is_floating and not target.is_complex() and target.dtype != torch.bool,
+        is_floating=is_floating, logits_shape=input.shape, axis=axis, names=("input", "target"),
+    )  # fmt: skip
+    if class_weights is not None:
+        checks.weights_shape(class_weights.shape, input.shape[axis])
+    if sample_weight is not None:
+        checks.per_sample(sample_weight.shape, input.shape, axis, name="sample_weight")
+    return axis

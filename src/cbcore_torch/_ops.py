@@ -1,0 +1,46 @@
+"""The primitives of `cbcore._ops.Ops` in PyTorch."""
+
+import torch
+from torch import Tensor
+
+exp = torch.exp
+sigmoid = torch.sigmoid
+log_sigmoid = torch.nn.functional.logsigmoid
+where = torch.where
+
+
+def upcast(x: Tensor, /) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def cast(x: Tensor, like: Tensor, /) -> Tensor:
+    return x.to(like.dtype)
+
+
+def is_floating(x: Tensor, /) -> bool:
+    return x.is_floating_point()
+
+
+def log_softmax(x: Tensor, axis: int, /) -> Tensor:
+    return torch.log_softmax(x, axis)
+
+
+def sum(x: Tensor, axis: int | None = None, /) -> Tensor:  # noqa: A001
+    return x.sum() if axis is None else x.sum(axis)
+
+
+def reshape(x: Tensor, shape: tuple[int, ...], /) -> Tensor:
+    return x.reshape(shape)
+
+
+def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
+    classes = torch.arange(size, device=index.device)
+    return index.unsqueeze(axis) == classes.view(-1, *(1,) * (index.ndim - axis))
+
+
+def take(values: Tensor, index: Tensor, /) -> Tensor:
+    return values.index_select(0, index.reshape(-1)).view(index.shape)
+
+
+def pick(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+    return x.gather(axis, index.unsqueeze(axis)).squeeze(axis)
