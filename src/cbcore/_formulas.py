@@ -6,7 +6,7 @@ Axes count from the front here. `targets` are either integers, already inside [0
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cbcore._ops import Array, Ops
 
@@ -61,7 +61,9 @@ def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Arr
     """Return the weight of each sample: its class's, or the mean over its (soft) labels; 1 without a label."""
     if not ops.is_floating(targets):
         return ops.take(class_weights, targets)
-    along = ops.reshape(class_weights, (-1, *(1,) * (len(targets.shape) - axis - 1)))
+    along = class_weights
+    for _ in range(axis + 1, len(targets.shape)):
+        along = ops.expand_dims(along, -1)
     mass = ops.sum(targets, axis)
     labelled = mass > 0
     return ops.where(labelled, ops.sum(targets * along, axis) / ops.where(labelled, mass, 1.0), 1.0)
@@ -91,8 +93,7 @@ def class_balanced_loss(
     if not one_index:
         targets = ops.cast(targets, z)
     if valid is not None:
-        samples = tuple(valid.shape)
-        rows = ops.reshape(valid, (*samples[:axis], 1, *samples[axis:]))
+        rows = ops.expand_dims(valid, axis)
         z = ops.where(rows, z, 0.0)
         targets = ops.where(valid if one_index else rows, targets, 0)
     if one_index:
@@ -125,9 +126,9 @@ def reduce(ops: Ops, loss: Array, weight: Array | None, valid: Array | None, red
     if reduction == "sum":
         return total
     if reduction == "weighted_mean" and weight is not None:
-        divisor: Any = ops.sum(weight if valid is None else ops.where(valid, weight, 0.0))
-    elif valid is None:
-        return total / max(math.prod(loss.shape), 1)
-    else:
+        divisor = ops.sum(weight if valid is None else ops.where(valid, weight, 0.0))
+    elif valid is not None:
         divisor = ops.sum(ops.cast(valid, loss))
+    else:
+        return total / ops.size(loss)
     return total / ops.where(divisor != 0, divisor, 1.0)

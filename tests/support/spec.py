@@ -1,0 +1,206 @@
+"""The conformance table: losses x cases x dtypes x modes, each checked in value and gradient against the reference.
+
+A framework takes part with an `Adapter`; what it must meet stands here alone (design targets: float64 1e-12, float32
+4e-6 relative per sample, an absolute floor for softmax; half precision is computed in float32).
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+
+from tests.support import reference
+
+DTYPES = {
+    "float64": np.dtype(np.float64),
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+LOSSES = {
+    "softmax": ("softmax", 0.0),
+    "sigmoid": ("sigmoid", 0.0),
+    **{f"focal-{gamma:g}": ("focal", gamma) for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)},
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a loss, as the core's public functions take it (`valid` is `where`)."""
+
+    loss: str
+    gamma: float
+    logits: np.ndarray
+    targets: np.ndarray
+    class_weights: np.ndarray | None = None
+    axis: int = -1
+    valid: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+
+
+class Adapter(Protocol):
+    """A framework under test."""
+
+    name: str
+    dtypes: Sequence[str]
+    modes: Sequence[str]
+
+    def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the value, and its gradient with respect to the logits if the framework has one, in own dtypes."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs in float64, before they are rounded to a dtype."""
+
+    logits: np.ndarray
+    targets: np.ndarray
+    class_weights: np.ndarray | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table."""
+
+    loss: str
+    case: str
+    dtype: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.loss}-{self.case}-{self.dtype}-{self.mode}"
+
+
+def _weights(classes: int) -> np.ndarray:
+    return np.geomspace(0.05, 3.0, classes)
+
+
+@functools.cache
+def cases() -> dict[str, Case]:
+    """Return every case by name."""
+    r = np.random.default_rng(20190116)
+    z = r.normal(size=(6, 5)) * 3
+    y = np.array([0, 4, 2, 2, 1, 3])
+    soft = r.dirichlet(np.ones(5), size=6)
+    multi_hot = (r.random((6, 5)) < 0.4).astype(np.float64)
+    multi_hot[2] = 0  # a row without a label
+    wide = r.choice([-1, 1], (8, 7)) * 10.0 ** r.uniform(-3, 4, (8, 7))
+    wide[0], wide[1] = 1e4, [1e4, -1e4, 1e4, -1e4, 1e4, -1e4, 0]
+    easy = -r.uniform(2, 30, (8, 6))
+    easy[np.arange(8), np.arange(8) % 6] *= -1
+    edge = np.repeat(-np.linspace(10, 19, 24)[:, None], 3, axis=1) + r.uniform(0, 0.3, (24, 3))
+    edge[:, 0] *= -1
+    ignored = np.array([True, False, True, False, True, True])
+    broken = z.copy()
+    broken[1], broken[3] = np.nan, [np.inf, -np.inf, np.nan, 0, 1]
+    outside = np.where(ignored, y, -1)
+    dense, dense_y = r.normal(size=(2, 4, 3, 2)) * 4, r.integers(0, 4, (2, 3, 2))
+    w = _weights(5)
+    sample_weight = np.array([0.5, 2, 0, 1, 3, 0.25])
+    return {
+        "index": Case(z, y, w),
+        "unweighted": Case(z, y),
+        "none": Case(z, y, w, (("reduction", "none"),)),
+        "sum": Case(z, y, w, (("reduction", "sum"),)),
+        "weighted-mean": Case(z, y, w, (("reduction", "weighted_mean"),)),
+        "to-1e4": Case(wide, np.arange(8) % 7, _weights(7), (("reduction", "none"),)),
+        "well-classified": Case(easy, np.arange(8) % 6, _weights(6), (("reduction", "none"),)),
+        "edge-of-rounding": Case(edge, np.zeros(24, int), _weights(3), (("reduction", "none"),)),
+        "soft": Case(z, soft, w),
+        "soft-to-1e4": Case(wide, r.dirichlet(np.ones(7), size=8), _weights(7), (("reduction", "none"),)),
+        "multi-hot": Case(z, multi_hot, w, (("reduction", "none"),)),
+        "soft-weighted-mean": Case(z, multi_hot, w, (("reduction", "weighted_mean"),)),
+        "smoothing": Case(z, y, w, (("label_smoothing", 0.1),)),
+        "soft-smoothing": Case(z, soft, w, (("label_smoothing", 0.3),)),
+        "dense": Case(dense, dense_y, _weights(4), (("axis", 1),)),
+        "dense-soft": Case(dense, np.moveaxis(r.dirichlet(np.ones(4), (2, 3, 2)), -1, 1), _weights(4), (("axis", 1),)),
+        "class-axis-first": Case(z.T.copy(), y, w, (("axis", 0),)),
+        "ignored": Case(broken, outside, w, (("valid", ignored),)),
+        "ignored-none": Case(broken, outside, w, (("valid", ignored), ("reduction", "none"))),
+        "ignored-weighted-mean": Case(broken, outside, w, (("valid", ignored), ("reduction", "weighted_mean"))),
+        "all-ignored": Case(z * np.nan, y * 0 - 1, w, (("valid", np.zeros(6, bool)),)),
+        "empty-batch": Case(z[:0], y[:0], w),
+        "sample-weight": Case(z, y, w, (("sample_weight", sample_weight),)),
+        "sample-weight-soft": Case(
+            z, soft, None, (("sample_weight", sample_weight), ("reduction", "weighted_mean"))
+        ),
+        "one-sample": Case(z[0], np.array(3), w, (("axis", 0),)),
+        "one-class": Case(z[:, :1], y * 0, w[:1]),
+    }  # fmt: skip
+
+
+def call(cell: Cell) -> Call:
+    """Return the call of a cell, every input rounded to its dtype (weights of half-precision logits to float32)."""
+    dtype, case = DTYPES[cell.dtype], cases()[cell.case]
+    weight_dtype = np.float64 if dtype == np.float64 else np.float32
+    loss, gamma = LOSSES[cell.loss]
+    options = {k: v.astype(weight_dtype) if k == "sample_weight" else v for k, v in case.options}
+    return Call(
+        loss=loss,
+        gamma=gamma,
+        logits=case.logits.astype(dtype),
+        targets=case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype),
+        class_weights=None if case.class_weights is None else case.class_weights.astype(weight_dtype),
+        **options,
+    )
+
+
+def cells(adapter: Adapter, *, without: Sequence[str] = ()) -> list[Cell]:
+    """Return the part of the table that an adapter runs; `without` names options its signature lacks."""
+    names = [name for name, case in cases().items() if not any(key in without for key, _ in case.options)]
+    return [Cell(*cell) for cell in itertools.product(LOSSES, names, adapter.dtypes, adapter.modes)]
+
+
+@functools.cache
+def _expected(cell: Cell) -> reference.Reference:
+    return reference.loss(**vars(call(cell)))
+
+
+def expected(cell: Cell) -> reference.Reference:
+    """Return the reference for a cell; it does not depend on the mode."""
+    return _expected(replace(cell, mode=""))
+
+
+def check(adapter: Adapter, cell: Cell) -> None:
+    """Assert that an adapter meets the accuracy targets in one cell."""
+    asked, truth = call(cell), expected(cell)
+    value, gradient = adapter(asked, cell.mode)
+    computed = np.dtype(np.float64 if cell.dtype == "float64" else np.float32)
+    assert value.dtype == computed, f"loss dtype {value.dtype}, expected {computed}"
+    assert value.shape == truth.value.shape
+    eps = np.finfo(computed).eps
+    relative = 1e-12 if computed == np.float64 else 4e-6
+    floor = 16 * eps * truth.unit if asked.loss == "softmax" else 0.0
+    tiny = np.finfo(computed).tiny * asked.logits.shape[asked.axis]
+    within("value", value, truth.value, relative * np.abs(truth.value) + floor + tiny)
+    if gradient is None:
+        return
+    assert gradient.dtype == asked.logits.dtype, f"gradient dtype {gradient.dtype}, expected {asked.logits.dtype}"
+    own = ml_dtypes.finfo(asked.logits.dtype)
+    relative += float(own.eps) / 2 if own.bits < 32 else 0.0
+    along = np.expand_dims(truth.unit, asked.axis) if asked.reduction == "none" else truth.unit
+    floor = 16 * eps * np.abs(along) if asked.loss == "softmax" else 0.0
+    tiny = float(own.smallest_normal) + np.finfo(computed).tiny
+    within("gradient", gradient, truth.gradient, relative * truth.gradient_terms + floor + tiny)
+
+
+def within(what: str, got: np.ndarray, expected: np.ndarray, tolerance: np.ndarray | float) -> None:
+    """Assert |got - expected| <= tolerance elementwise, and say where it fails worst."""
+    got = np.asarray(got, np.float64)
+    tolerance = np.broadcast_to(tolerance, expected.shape)
+    error = np.abs(got - expected)
+    bad = ~(error <= tolerance)
+    if bad.any():
+        ratio = np.where(np.isfinite(error), error / np.maximum(tolerance, 5e-324), np.inf)
+        worst = np.unravel_index(np.argmax(ratio), ratio.shape) if ratio.ndim else ()
+        raise AssertionError(
+            f"{what}{list(worst)}: got {got[worst]!r}, expected {expected[worst]!r}, "
+            f"off by {ratio[worst]:.3g} times the tolerance ({bad.sum()} of {bad.size} elements fail)"
+        )

@@ -1,0 +1,56 @@
+"""PyTorch in the conformance table."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+
+import cbcore_torch
+from tests.support.spec import Call
+
+LOSSES = {
+    "softmax": cbcore_torch.softmax_cross_entropy,
+    "sigmoid": cbcore_torch.sigmoid_cross_entropy,
+    "focal": cbcore_torch.sigmoid_focal_loss,
+}
+IGNORED = -100
+
+
+class TorchAdapter:
+    name = "torch"
+    dtypes = ("float64", "float32", "float16", "bfloat16")
+    modes = ("eager", "compiled")
+
+    def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
+        logits = tensor(call.logits).requires_grad_()
+        options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        targets = call.targets if call.valid is None else np.where(call.valid, call.targets, IGNORED)
+        loss = LOSSES[call.loss]
+        if mode == "compiled":  # the whole tracing and autograd machinery, without needing a C++ compiler
+            torch.compiler.reset()
+            loss = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        value = loss(
+            logits,
+            tensor(targets),
+            tensor(call.class_weights),
+            dim=call.axis,
+            sample_weight=tensor(call.sample_weight),
+            reduction=call.reduction,
+            label_smoothing=call.label_smoothing,
+            **options,
+        )
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        return value.detach().numpy(), array(gradient)
+
+
+def tensor(x: np.ndarray | None) -> Any:
+    if x is None:
+        return None
+    if x.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(x.astype(np.float32)).bfloat16()
+    return torch.from_numpy(np.array(x))
+
+
+def array(x: torch.Tensor) -> np.ndarray:
+    return x.float().numpy().astype(ml_dtypes.bfloat16) if x.dtype == torch.bfloat16 else x.numpy()
