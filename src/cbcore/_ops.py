@@ -4,6 +4,7 @@ Each adapter has a module of the same functions in its framework; the module its
 they are for any Array-API namespace. Beside these, formulas use only operators: ``+ - * / **``, comparisons and ``&``.
 """
 
+import math
 from typing import Any, Protocol, TypeAlias
 
 from array_api_compat import array_namespace
@@ -41,8 +42,11 @@ class Ops(Protocol):
     def sum(self, x: Array, axis: int | None = None, /) -> Array:
         """Add up, over all elements or along `axis`."""
 
-    def reshape(self, x: Array, shape: tuple[int, ...], /) -> Array:
-        """Return `x` in another shape."""
+    def size(self, x: Array, /) -> Any:
+        """Return the number of elements, but at least 1, as a Python number or in the dtype of `x`."""
+
+    def expand_dims(self, x: Array, axis: int, /) -> Array:
+        """Return `x` with a new axis of length 1 at `axis`."""
 
     def one_hot(self, index: Array, size: int, axis: int, /) -> Array:
         """Return booleans with a new axis of `size` at `axis`, True at `index`."""
@@ -96,8 +100,12 @@ def sum(x: Array, axis: int | None = None, /) -> Array:  # noqa: A001
     return array_namespace(x).sum(x, axis=axis)
 
 
-def reshape(x: Array, shape: tuple[int, ...], /) -> Array:
-    return array_namespace(x).reshape(x, shape)
+def size(x: Array, /) -> Any:
+    return max(math.prod(x.shape), 1)
+
+
+def expand_dims(x: Array, axis: int, /) -> Array:
+    return array_namespace(x).expand_dims(x, axis=axis)
 
 
 def one_hot(index: Array, size: int, axis: int, /) -> Array:

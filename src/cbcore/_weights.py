@@ -122,7 +122,7 @@ def class_weights(
     log_beta, one_minus_beta = _log_beta(beta, num_prototypes, counts.size)
 
     weights = np.empty(counts.shape)
-    total, present = 0.0, 0
+    total, present = 0.0, 0.0
     for block in _blocks(counts.size):
         n = counts[block]
         number = _effective_number(n, log_beta[block], one_minus_beta[block])
@@ -131,7 +131,7 @@ def class_weights(
         if empty == "zero":
             weight[n == 0] = 0.0
         total += float(np.sum(weight * n if normalize == "samples" else weight))
-        present += float(np.sum(n)) if normalize == "samples" else int(np.count_nonzero(n))
+        present += float(np.sum(n)) if normalize == "samples" else float(np.count_nonzero(n))
     if normalize is not None:
         weights *= present / total
     return back(weights)

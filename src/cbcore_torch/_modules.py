@@ -80,7 +80,7 @@ class _ClassBalancedLoss(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the weights with the model, but keep their precision when the model is cast to half."""
         weights = self.class_weights
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         moved = self.class_weights
         if weights is not None and moved is not None and moved.dtype in (torch.float16, torch.bfloat16):
             self.class_weights = weights.to(moved.device)

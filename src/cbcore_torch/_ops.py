@@ -29,8 +29,12 @@ def sum(x: Tensor, axis: int | None = None, /) -> Tensor:  # noqa: A001
     return x.sum() if axis is None else x.sum(axis)
 
 
-def reshape(x: Tensor, shape: tuple[int, ...], /) -> Tensor:
-    return x.reshape(shape)
+def size(x: Tensor, /) -> int:
+    return max(x.numel(), 1)
+
+
+def expand_dims(x: Tensor, axis: int, /) -> Tensor:
+    return x.unsqueeze(axis)
 
 
 def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:

@@ -27,6 +27,8 @@ LOSSES = {
     **{f"focal-{gamma:g}": ("focal", gamma) for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)},
 }
 
+TRACED = ("softmax", "sigmoid", "focal-0.5", "focal-2", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Call:
@@ -95,8 +97,9 @@ def cases() -> dict[str, Case]:
     wide[0], wide[1] = 1e4, [1e4, -1e4, 1e4, -1e4, 1e4, -1e4, 0]
     easy = -r.uniform(2, 30, (8, 6))
     easy[np.arange(8), np.arange(8) % 6] *= -1
-    edge = np.repeat(-np.linspace(10, 19, 24)[:, None], 3, axis=1) + r.uniform(0, 0.3, (24, 3))
-    edge[:, 0] *= -1
+    scan = np.concatenate([np.linspace(0, 29, 60), np.linspace(12.5, 14.5, 180)])[
+        :, None
+    ]  # one class: no sum hides its rounding
     ignored = np.array([True, False, True, False, True, True])
     broken = z.copy()
     broken[1], broken[3] = np.nan, [np.inf, -np.inf, np.nan, 0, 1]
@@ -112,7 +115,7 @@ def cases() -> dict[str, Case]:
         "weighted-mean": Case(z, y, w, (("reduction", "weighted_mean"),)),
         "to-1e4": Case(wide, np.arange(8) % 7, _weights(7), (("reduction", "none"),)),
         "well-classified": Case(easy, np.arange(8) % 6, _weights(6), (("reduction", "none"),)),
-        "edge-of-rounding": Case(edge, np.zeros(24, int), _weights(3), (("reduction", "none"),)),
+        "scan": Case(scan, np.zeros(240, int), None, (("reduction", "none"),)),
         "soft": Case(z, soft, w),
         "soft-to-1e4": Case(wide, r.dirichlet(np.ones(7), size=8), _weights(7), (("reduction", "none"),)),
         "multi-hot": Case(z, multi_hot, w, (("reduction", "none"),)),
@@ -154,8 +157,10 @@ def call(cell: Cell) -> Call:
 
 def cells(adapter: Adapter, *, without: Sequence[str] = ()) -> list[Cell]:
     """Return the part of the table that an adapter runs; `without` names options its signature lacks."""
+    # Tracing is slow, and dtype and gamma only change constants of what is traced: four losses, two dtypes.
     names = [name for name, case in cases().items() if not any(key in without for key, _ in case.options)]
-    return [Cell(*cell) for cell in itertools.product(LOSSES, names, adapter.dtypes, adapter.modes)]
+    table = itertools.starmap(Cell, itertools.product(LOSSES, names, adapter.dtypes, adapter.modes))
+    return [cell for cell in table if cell.mode != "compiled" or (cell.loss in TRACED and cell.dtype in TRACED)]
 
 
 @functools.cache
@@ -172,22 +177,22 @@ def check(adapter: Adapter, cell: Cell) -> None:
     """Assert that an adapter meets the accuracy targets in one cell."""
     asked, truth = call(cell), expected(cell)
     value, gradient = adapter(asked, cell.mode)
-    computed = np.dtype(np.float64 if cell.dtype == "float64" else np.float32)
+    computed: Any = np.dtype(np.float64 if cell.dtype == "float64" else np.float32)
     assert value.dtype == computed, f"loss dtype {value.dtype}, expected {computed}"
     assert value.shape == truth.value.shape
-    eps = np.finfo(computed).eps
+    eps = float(np.finfo(computed).eps)
     relative = 1e-12 if computed == np.float64 else 4e-6
     floor = 16 * eps * truth.unit if asked.loss == "softmax" else 0.0
-    tiny = np.finfo(computed).tiny * asked.logits.shape[asked.axis]
+    tiny = float(np.finfo(computed).tiny) * asked.logits.shape[asked.axis]
     within("value", value, truth.value, relative * np.abs(truth.value) + floor + tiny)
     if gradient is None:
         return
     assert gradient.dtype == asked.logits.dtype, f"gradient dtype {gradient.dtype}, expected {asked.logits.dtype}"
-    own = ml_dtypes.finfo(asked.logits.dtype)
+    own: Any = ml_dtypes.finfo(asked.logits.dtype)
     relative += float(own.eps) / 2 if own.bits < 32 else 0.0
     along = np.expand_dims(truth.unit, asked.axis) if asked.reduction == "none" else truth.unit
     floor = 16 * eps * np.abs(along) if asked.loss == "softmax" else 0.0
-    tiny = float(own.smallest_normal) + np.finfo(computed).tiny
+    tiny = float(own.smallest_normal) + float(np.finfo(computed).tiny)
     within("gradient", gradient, truth.gradient, relative * truth.gradient_terms + floor + tiny)
 
 
