@@ -183,8 +183,9 @@ def check(adapter: Adapter, cell: Cell) -> None:
     eps = float(np.finfo(computed).eps)
     relative = 1e-12 if computed == np.float64 else 4e-6
     floor = 16 * eps * truth.unit if asked.loss == "softmax" else 0.0
-    tiny = float(np.finfo(computed).tiny) * asked.logits.shape[asked.axis]
-    within("value", value, truth.value, relative * np.abs(truth.value) + floor + tiny)
+    tiny = float(np.finfo(computed).tiny)  # a term below it may be flushed to zero
+    flushed = tiny * (asked.logits.shape[asked.axis] - 1 + (np.abs(truth.value) < tiny))
+    within("value", value, truth.value, relative * np.abs(truth.value) + floor + flushed)
     if gradient is None:
         return
     assert gradient.dtype == asked.logits.dtype, f"gradient dtype {gradient.dtype}, expected {asked.logits.dtype}"
@@ -192,7 +193,7 @@ def check(adapter: Adapter, cell: Cell) -> None:
     relative += float(own.eps) / 2 if own.bits < 32 else 0.0
     along = np.expand_dims(truth.unit, asked.axis) if asked.reduction == "none" else truth.unit
     floor = 16 * eps * np.abs(along) if asked.loss == "softmax" else 0.0
-    tiny = float(own.smallest_normal) + float(np.finfo(computed).tiny)
+    tiny += float(own.smallest_normal)
     within("gradient", gradient, truth.gradient, relative * truth.gradient_terms + floor + tiny)
 
 
