@@ -13,7 +13,7 @@ import numpy as np
 
 from cbcore._arrays import Host
 
-Shape: TypeAlias = Sequence[int]
+Shape: TypeAlias = Sequence[int | None]  # None: a size that is not known before the run (TensorFlow graphs)
 
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
 
@@ -142,6 +142,12 @@ def no_empty_class(host: Host) -> None:
         )
 
 
+def head_class(available: Host) -> None:
+    """Check that class 0, the largest of a long-tailed set, has samples."""
+    if not available[0]:
+        raise ValueError("labels must hold samples of class 0, the largest of a long-tailed set; got none")
+
+
 def enough_samples(available: Host, keep: Host) -> None:
     """Check that a long-tailed subset can be taken."""
     short = np.flatnonzero(available < keep)
@@ -201,6 +207,11 @@ def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
     if axis >= len(shape):
         raise ValueError(f"{axis_name} must name an axis of {logits}, got {axis} for {logits} of shape {_text(shape)}")
     front = int(axis) % len(shape)
+    if shape[front] is None:
+        raise ValueError(
+            f"{logits} must have a known number of classes on axis {axis}, got shape {_text(shape)}; "
+            f"set it with {logits}.set_shape(...)"
+        )
     if shape[front] == 0:
         raise ValueError(f"{logits} must have at least one class on axis {axis}, got shape {_text(shape)}")
     return front
@@ -236,7 +247,7 @@ def targets(
         raise TypeError(f"{name} must be integers or floats, got {dtype}; {fix}")
     if is_integer and tuple(shape) == tuple(logits_shape):
         fix = f"cast one-hot or multi-hot {name} to a floating dtype"
-    elif is_integer and math.prod(shape) == math.prod(samples):
+    elif is_integer and _known_size(shape) == _known_size(samples):
         fix = f"reshape {name} to {_text(samples)}"
     elif is_floating and tuple(shape) == samples:
         fix = f"cast class indices in {name} to integers"
@@ -245,6 +256,22 @@ def targets(
     raise ValueError(
         f"{name} must be integers of shape {_text(samples)} (class indices) or floats of shape {_text(logits_shape)} "
         f"(as {logits_name}), got {dtype} of shape {_text(shape)}; {fix}"
+    )
+
+
+def known_rank(rank: int | None, *, name: str) -> None:
+    """Check that a tensor of a graph has a known number of axes."""
+    if rank is None:
+        raise ValueError(f"{name} must have a known number of axes, got a shape that is wholly unknown; set it with "
+            f"{name}.set_shape(...), e.g. in Dataset.map")
+
+
+def index_or_dense(shape: Shape, logits_shape: Shape, *, names: tuple[str, str]) -> None:
+    """Say that labels of a graph could be class indices (N, 1) as well as multi-hot (N, C)."""
+    logits_name, name = names
+    raise ValueError(
+        f"{name} must show whether it holds class indices or has the shape of {logits_name}, {_text(logits_shape)}; "
+        f"got {_text(shape)}, which may become either; set it with {name}.set_shape(...), e.g. in Dataset.map"
     )
 
 
@@ -300,6 +327,10 @@ def boolean(is_boolean: bool, dtype: Any, *, name: str) -> None:
         raise TypeError(
             f"{name} must be boolean (True for samples that count), got {dtype}; compare, e.g. targets != -1"
         )
+
+
+def _known_size(shape: Shape) -> int:
+    return math.prod(n for n in shape if n is not None)
 
 
 def _text(shape: Shape) -> str:

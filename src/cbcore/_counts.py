@@ -39,11 +39,12 @@ def class_counts(labels: Any, num_classes: int | None = None, *, ignore_index: i
     """
     host, back = to_host(labels)
     checks.labels(host)
+    host = host.astype(np.int64, copy=False)
     if ignore_index is not None:
         host = host[host != ignore_index]
     size = checks.num_classes(num_classes, host)
     checks.label_range(host, size, name="labels")
-    return back(np.bincount(host, minlength=size).astype(np.int64, copy=False))
+    return back(np.bincount(host, minlength=size))
 
 
 def imbalance_factor(class_counts: Any) -> float:
@@ -141,8 +142,9 @@ def long_tailed_indices(labels: Any, imbalance: float, *, seed: int | None = Non
     """
     host, back = to_host(labels)
     available = class_counts(host)
-    checks.some_samples(available)
-    keep = long_tailed_counts(max(int(available[0]), 1), len(available), imbalance)
+    checks.imbalance(imbalance)
+    checks.head_class(available)
+    keep = long_tailed_counts(int(available[0]), len(available), imbalance)
     checks.enough_samples(available, keep)
     generator = None if seed is None else np.random.default_rng(seed)
     chosen = []

@@ -64,6 +64,8 @@ def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Arr
     along = class_weights
     for _ in range(axis + 1, len(targets.shape)):
         along = ops.expand_dims(along, -1)
+    for _ in range(axis):  # the full rank: JAX can be told to refuse less
+        along = ops.expand_dims(along, 0)
     mass = ops.sum(targets, axis)
     labelled = mass > 0
     return ops.where(labelled, ops.sum(targets * along, axis) / ops.where(labelled, mass, 1.0), 1.0)

@@ -178,7 +178,8 @@ def _loss(
     logits = logits if is_array_api_obj(logits) else np.asarray(logits)
     xp, device = array_namespace(logits), logits.device
     targets, class_weights, where = (
-        x if x is None or is_array_api_obj(x) else xp.asarray(x, device=device) for x in (targets, class_weights, where)
+        x if x is None or _is_of(xp, x) else xp.asarray(to_host(x)[0], device=device)
+        for x in (targets, class_weights, where)
     )
     names = ("logits", "targets")
     checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
@@ -207,3 +208,7 @@ def _loss(
         ops, sample_loss, logits, targets, class_weights,
         axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
     )  # fmt: skip
+
+
+def _is_of(xp: Any, x: Any) -> bool:
+    return is_array_api_obj(x) and array_namespace(x) is xp

@@ -1,0 +1,124 @@
+"""Whatever PyTorch can do with a function, it can do with these losses."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
+
+import cbcore_torch
+from cbcore_torch import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+from tests.support.torch_adapter import LOSSES
+
+WEIGHTS = torch.tensor([0.25, 1.0, 2.0, 0.5], dtype=torch.float64)
+LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
+INDEX = torch.tensor([0, 3, -100, 1, 2])
+SOFT = torch.rand(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+MODULES = [SoftmaxCrossEntropy, SigmoidCrossEntropy, SigmoidFocalLoss]
+
+each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+each_target = pytest.mark.parametrize("target", [INDEX, SOFT], ids=["index", "soft"])
+
+
+@each_loss
+@each_target
+def test_numerical_first_and_second_derivatives(loss: Any, target: torch.Tensor) -> None:
+    logits = LOGITS.clone().requires_grad_()
+
+    def function(z: torch.Tensor) -> torch.Tensor:
+        return loss(z, target, WEIGHTS)  # type: ignore[no-any-return]
+
+    assert torch.autograd.gradcheck(function, logits)
+    assert torch.autograd.gradgradcheck(function, logits)
+
+
+@each_loss
+def test_gradients_of_weights(loss: Any) -> None:
+    """Class weights and sample weights may be learned."""
+    weights = WEIGHTS.clone().requires_grad_()
+    rows = torch.rand(5, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w, s: loss(LOGITS, INDEX, w, sample_weight=s), (weights, rows))
+
+
+@each_loss
+def test_vmap_grad_gives_each_samples_gradient(loss: Any) -> None:
+    def one(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return loss(z, y, WEIGHTS)  # type: ignore[no-any-return]
+
+    each = vmap(grad(one))(LOGITS, INDEX)
+    logits = LOGITS.clone().requires_grad_()
+    loss(logits, INDEX, WEIGHTS, reduction="sum").backward()
+    torch.testing.assert_close(each, logits.grad)
+
+
+@each_loss
+@each_target
+def test_jvp_and_hessian(loss: Any, target: torch.Tensor) -> None:
+    def function(z: torch.Tensor) -> torch.Tensor:
+        return loss(z, target, WEIGHTS)  # type: ignore[no-any-return]
+
+    tangent = torch.ones_like(LOGITS)
+    _, forward = jvp(function, (LOGITS,), (tangent,))
+    torch.testing.assert_close(forward, (grad(function)(LOGITS) * tangent).sum())
+    curvature = hessian(function)(LOGITS).reshape(20, 20)
+    torch.testing.assert_close(curvature, curvature.T)
+    torch.testing.assert_close(curvature, jacrev(grad(function))(LOGITS).reshape(20, 20))
+
+
+@pytest.mark.parametrize("cls", MODULES)
+def test_export_with_a_dynamic_batch(cls: Any) -> None:
+    module = cls(WEIGHTS)
+    batch = torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(module, (LOGITS, INDEX), dynamic_shapes=({0: batch}, {0: batch}))
+    torch.testing.assert_close(program.module()(LOGITS[:3], INDEX[:3]), module(LOGITS[:3], INDEX[:3]))
+
+
+@pytest.mark.parametrize("cls", MODULES)
+def test_compile_of_a_whole_training_step(cls: Any) -> None:
+    model, criterion = torch.nn.Linear(3, 4), cls(WEIGHTS.float())
+    x = torch.randn(5, 3)
+
+    def forward(x: torch.Tensor, y: torch.Tensor) -> Any:
+        return criterion(model(x), y)
+
+    compiled = torch.compile(forward, fullgraph=True, backend="aot_eager")
+    gradients = [torch.autograd.grad(f(x, INDEX), list(model.parameters())) for f in (compiled, forward)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, as torch.compile on a CPU does")
+@each_loss
+def test_inductor(loss: Any) -> None:
+    logits = LOGITS.float().requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True)
+    value = compiled(logits, INDEX, WEIGHTS)
+    (gradient,) = torch.autograd.grad(value, logits)
+    expected = loss(logits, INDEX, WEIGHTS)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
+@pytest.mark.parametrize("cls", MODULES)
+def test_functional_call(cls: Any) -> None:
+    module = cls(torch.ones(4, dtype=torch.float64))
+    replaced = functional_call(module, {"class_weights": WEIGHTS}, (LOGITS, INDEX))
+    torch.testing.assert_close(replaced, cls(WEIGHTS)(LOGITS, INDEX))
+
+
+@each_loss
+def test_inputs_are_left_alone_and_may_be_strided(loss: Any) -> None:
+    logits = torch.randn(2, 5, 3, 4).transpose(1, 3)
+    target = torch.randint(0, 4, (5, 3, 2)).permute(2, 1, 0)
+    before = logits.clone(), target.clone()
+    value = loss(logits, target, WEIGHTS.float())
+    assert torch.equal(logits, before[0])
+    assert torch.equal(target, before[1])
+    torch.testing.assert_close(value, loss(logits.contiguous(), target.contiguous(), WEIGHTS.float()))
+
+
+def test_distributed_mean_is_the_mean_over_samples() -> None:
+    """Two equal shards average to the whole, which dividing by the weights would not give."""
+    halves = [cbcore_torch.softmax_cross_entropy(LOGITS[i : i + 2], INDEX[[0, 1]], WEIGHTS) for i in (0, 2)]
+    whole = cbcore_torch.softmax_cross_entropy(LOGITS[:4], INDEX[[0, 1, 0, 1]], WEIGHTS)
+    torch.testing.assert_close(sum(halves) / 2, whole)
