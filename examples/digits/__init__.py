@@ -1,0 +1,1 @@
+"""Train on long-tailed handwritten digits, plain against class-balanced: ``python -m examples.digits``."""
