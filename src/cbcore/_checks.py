@@ -262,8 +262,10 @@ def targets(
 def known_rank(rank: int | None, *, name: str) -> None:
     """Check that a tensor of a graph has a known number of axes."""
     if rank is None:
-        raise ValueError(f"{name} must have a known number of axes, got a shape that is wholly unknown; set it with "
-            f"{name}.set_shape(...), e.g. in Dataset.map")
+        raise ValueError(
+            f"{name} must have a known number of axes, got a shape that is wholly unknown; set it with "
+            f"{name}.set_shape(...), e.g. in Dataset.map"
+        )
 
 
 def index_or_dense(shape: Shape, logits_shape: Shape, *, names: tuple[str, str]) -> None:
@@ -273,6 +275,24 @@ def index_or_dense(shape: Shape, logits_shape: Shape, *, names: tuple[str, str])
         f"{name} must show whether it holds class indices or has the shape of {logits_name}, {_text(logits_shape)}; "
         f"got {_text(shape)}, which may become either; set it with {name}.set_shape(...), e.g. in Dataset.map"
     )
+
+
+def one_class(shape: Shape, logits_shape: Shape, *, names: tuple[str, str]) -> None:
+    """Say that labels without a class axis mean nothing where there is one class."""
+    logits_name, name = names
+    raise ValueError(
+        f"{name} must have the shape of {logits_name}, {_text(logits_shape)}, where that has a single class (0 and 1, "
+        f"as multi-hot labels); got {_text(shape)}, class indices; give {name} a class axis"
+    )
+
+
+def keras_backend(name: str) -> None:
+    """Check which framework computes for Keras."""
+    if name != "tensorflow":
+        raise RuntimeError(
+            f"Keras must run on TensorFlow for the losses of cbcore_tf, got the backend {name!r}; set "
+            "KERAS_BACKEND=tensorflow, or call the functions of cbcore_jax or cbcore_torch"
+        )
 
 
 def weights_shape(shape: Shape, size: int) -> None:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore_torch import _fused as fused
 from cbcore_torch import _ops as ops
 
 
@@ -61,7 +62,7 @@ def softmax_cross_entropy(
     tensor(2.7548)
     """
     return _loss(
-        formulas.softmax_cross_entropy, input, target, class_weights,
+        formulas.softmax_cross_entropy, None, input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing,
     )  # fmt: skip
 
@@ -90,7 +91,7 @@ def sigmoid_cross_entropy(
     tensor(1.0942)
     """
     return _loss(
-        formulas.sigmoid_focal_loss(0.0), input, target, class_weights,
+        formulas.sigmoid_focal_loss(0.0), 0.0, input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing,
     )  # fmt: skip
 
@@ -120,13 +121,14 @@ def sigmoid_focal_loss(
     """
     checks.gamma(gamma)
     return _loss(
-        formulas.sigmoid_focal_loss(float(gamma)), input, target, class_weights,
+        formulas.sigmoid_focal_loss(float(gamma)), float(gamma), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing,
     )  # fmt: skip
 
 
 def _loss(
     sample_loss: formulas.SampleLoss,
+    gamma: float | None,
     input: Tensor,
     target: Tensor,
     class_weights: Tensor | None,
@@ -138,10 +140,14 @@ def _loss(
 ) -> Tensor:
     checks.loss_options(reduction, label_smoothing)
     axis = _check_tensors(input, target, class_weights, dim, sample_weight)
-    valid = None
     if not target.is_floating_point():
         target = target.long()
-        valid = target != ignore_index
+    if fused.takes(input, target, class_weights, sample_weight, label_smoothing, gamma):
+        return fused.loss(
+            sample_loss, gamma, input, target, class_weights,
+            axis=axis, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,
+        )  # fmt: skip
+    valid = None if target.is_floating_point() else target != ignore_index
     loss: Tensor = formulas.class_balanced_loss(
         ops, sample_loss, input, target, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,

@@ -1,12 +1,16 @@
 """PyTorch in the conformance table."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 import torch
 
 import cbcore_torch
+from cbcore_torch import _fused, _row_blocks
 from tests.support.spec import Call
 
 LOSSES = {
@@ -18,11 +22,21 @@ IGNORED = -100
 
 
 class TorchAdapter:
-    name = "torch"
-    dtypes = ("float64", "float32", "float16", "bfloat16")
-    modes = ("eager", "compiled")
+    """One of the paths that a loss can take, by force; what the fused paths do not take stays composite."""
+
+    def __init__(self, path: str) -> None:
+        self.name = f"torch, {path}"
+        self.path = path
+        self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
+        self.modes: tuple[str, ...] = ("eager",)
+        if path == "composite":
+            self.dtypes, self.modes = ("float64", "float32", "float16", "bfloat16"), ("eager", "compiled")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
+        with force(self.path):
+            return self.value_and_gradient(call, mode)
+
+    def value_and_gradient(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         logits = tensor(call.logits).requires_grad_()
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
         targets = call.targets if call.valid is None else np.where(call.valid, call.targets, IGNORED)
@@ -42,6 +56,19 @@ class TorchAdapter:
         )
         (gradient,) = torch.autograd.grad(value.sum(), logits)
         return value.detach().numpy(), array(gradient)
+
+
+@contextmanager
+def force(path: str) -> Iterator[None]:
+    """Take one of the paths "composite", "row blocks" and "numba"."""
+    with pytest.MonkeyPatch.context() as patch:
+        if path == "composite":
+            patch.setattr(_fused, "takes", lambda *_: False)
+        elif path == "row blocks":
+            patch.setattr(_fused, "kernel", lambda: _row_blocks.run)
+        else:
+            assert _fused.kernel() is not _row_blocks.run
+        yield
 
 
 def tensor(x: np.ndarray | None) -> Any:

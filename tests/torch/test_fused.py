@@ -1,0 +1,190 @@
+"""The fused CPU path: when it is taken, and that it behaves as any differentiable function."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import cbcore_torch
+from cbcore_torch import _fused
+from tests.support.torch_adapter import LOSSES, force
+
+Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
+Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
+W = torch.linspace(0.2, 3, 7)
+PATHS = ["numba", "row blocks"]
+
+each_path = pytest.mark.parametrize("path", PATHS)
+each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def composite(function: Any) -> Any:
+    with force("composite"):
+        return function()
+
+
+def test_what_takes_the_fused_path() -> None:
+    assert _fused.takes(Z, Y, W, W[:1], 0.0, 0.5)
+    assert _fused.takes(Z.bfloat16(), Y, None, None, 0.0, None)
+    learned = W.clone().requires_grad_()
+    refused: list[tuple[Any, ...]] = [
+        (Z.double(), Y, W, None, 0.0, 0.5),
+        (Z.half(), Y, W, None, 0.0, 0.5),
+        (Z.to("meta"), Y.to("meta"), None, None, 0.0, 0.5),
+        (Z[:0], Y[:0], W, None, 0.0, 0.5),
+        (Z, Z.softmax(1), W, None, 0.0, 0.5),
+        (Z, Y, W, None, 0.1, 0.5),
+        (Z, Y, learned, None, 0.0, 0.5),
+        (Z, Y, W, learned, 0.0, 0.5),
+        (Z, Y, W, None, 0.0, 16.0),
+    ]
+    assert not any(_fused.takes(*arguments) for arguments in refused)
+    with torch.autograd.forward_ad.dual_level():
+        assert not _fused.takes(Z, Y, W, None, 0.0, 0.5)
+
+
+@each_path
+@each_loss
+def test_backward_twice_and_second_derivatives(path: str, loss: Any) -> None:
+    with force(path):
+        logits = Z.clone().requires_grad_()
+        value = loss(logits, Y, W)
+        first, again = (torch.autograd.grad(value, logits, retain_graph=True)[0] for _ in range(2))
+        assert torch.equal(first, again)
+        (graph,) = torch.autograd.grad(value, logits, create_graph=True)
+        (second,) = torch.autograd.grad((graph**2).sum(), logits)
+
+    def expected() -> torch.Tensor:
+        z = Z.clone().requires_grad_()
+        (g,) = torch.autograd.grad(loss(z, Y, W), z, create_graph=True)
+        return torch.autograd.grad((g**2).sum(), z)[0]
+
+    torch.testing.assert_close(graph.detach(), first)
+    torch.testing.assert_close(second, composite(expected))
+
+
+@each_path
+@each_loss
+def test_upstream_gradients(path: str, loss: Any) -> None:
+    rows = torch.linspace(-1, 2, 12)
+
+    def gradients() -> list[torch.Tensor]:
+        logits = Z.clone().requires_grad_()
+        scaled = torch.autograd.grad(loss(logits, Y, W) * 3, logits)[0]
+        each = torch.autograd.grad(loss(logits, Y, W, reduction="none"), logits, rows)[0]
+        return [scaled, each]
+
+    with force(path):
+        result = gradients()
+    torch.testing.assert_close(result, composite(gradients))
+
+
+@each_loss
+def test_transforms_of_float32(loss: Any) -> None:
+    """Where PyTorch transforms or traces, the composite takes over."""
+
+    def function(z: torch.Tensor) -> torch.Tensor:
+        return loss(z, Y, W)  # type: ignore[no-any-return]
+
+    def one(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return loss(z, y, W)  # type: ignore[no-any-return]
+
+    logits = Z.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(logits, Y, W, reduction="sum"), logits)
+    torch.testing.assert_close(vmap(grad(one))(Z, Y), expected)
+    torch.testing.assert_close(jvp(function, (Z,), (Z,))[1], (expected / 10 * Z).sum())
+    assert hessian(function)(Z).isfinite().all()
+    torch.testing.assert_close(make_fx(function)(Z)(Z), function(Z))
+    torch.testing.assert_close(torch.compile(function, fullgraph=True, backend="aot_eager")(Z), function(Z))
+    program = torch.export.export(cbcore_torch.SoftmaxCrossEntropy(W), (Z, Y))
+    torch.testing.assert_close(program.module()(Z, Y), cbcore_torch.SoftmaxCrossEntropy(W)(Z, Y))
+    functional_call(cbcore_torch.SoftmaxCrossEntropy(W), {}, (Z, Y))
+
+
+@each_path
+@each_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_wide_dense_and_strided(path: str, loss: Any, dtype: torch.dtype) -> None:
+    """Rows wider than a kernel's chunk, with the target in any part of them; dense logits with strides."""
+    cases = [
+        (torch.randn(5, 5000).to(dtype), torch.tensor([0, 2047, 2048, 4999, 2049]), 1),
+        (torch.randn(3, 129).to(dtype), torch.tensor([128, 0, 127]), 1),
+        (torch.randn(2, 5, 3, 4).to(dtype).transpose(1, 3), torch.randint(0, 4, (2, 3, 5)), 1),
+        (torch.randn(300, 7).to(dtype), torch.randint(0, 7, (300,)), 1),
+    ]
+    for z, y, dim in cases:
+        weights = torch.linspace(0.5, 2, z.shape[dim])
+
+        def run(z: torch.Tensor = z, y: torch.Tensor = y, dim: int = dim, w: torch.Tensor = weights) -> Any:
+            logits = z.clone().requires_grad_()
+            value = loss(logits, y, w, dim=dim)
+            return value.detach(), torch.autograd.grad(value, logits)[0]
+
+        version, before = z._version, z.clone()
+        with force(path):
+            result = run()
+        tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 8e-3, "atol": 1e-6}
+        torch.testing.assert_close(result, composite(run), **tolerance)
+        assert (z._version, torch.equal(z, before)) == (version, True)
+
+
+@each_path
+@each_loss
+def test_out_of_range_and_ignored(path: str, loss: Any) -> None:
+    z = Z.clone()
+    z[3] = torch.nan
+    z = z.requires_grad_()
+    target = Y.clone()
+    target[5] = 7
+    for weights in (None, W, torch.where(torch.arange(7) == 6, 0.0, W)):
+        with force(path):
+            value = loss(z, target, weights, reduction="none")
+        (gradient,) = torch.autograd.grad(value, z, torch.ones(12))
+        assert value.isnan().tolist() == [i == 5 for i in range(12)]
+        assert gradient.isnan().any(1).tolist() == [i == 5 for i in range(12)]
+        assert not gradient[3].any()
+
+
+@each_path
+def test_general_gamma_agrees(path: str) -> None:
+    for gamma in (0.1, 3.0, 7.5, 15.0, 17.0):
+        with force(path):
+            value = cbcore_torch.sigmoid_focal_loss(Z, Y, W, gamma=gamma)
+        torch.testing.assert_close(value, cbcore_torch.sigmoid_focal_loss(Z.double(), Y, W, gamma=gamma).float())
+
+
+BIG, BIG_Y = torch.randn(64, 3000), torch.arange(64)
+
+
+def big_loss(_: int = 0) -> float:
+    return cbcore_torch.sigmoid_focal_loss(BIG, BIG_Y).item()
+
+
+def test_from_several_threads() -> None:
+    expected = big_loss()
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(big_loss, range(64))) == {expected}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+def test_after_a_fork() -> None:
+    """A child of a process that has used worker threads has none, and makes its own."""
+    torch.set_num_threads(2)
+    expected = big_loss()
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)  # PyTorch's own pool does not survive a fork; ours must
+        os._exit(0 if abs(_in_child() - expected) < 1e-3 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def _in_child() -> float:
+    from cbcore import _kernels
+
+    losses, _ = _kernels.run(BIG.numpy(), BIG_Y.numpy(), torch.full((64,), 1 / 64).numpy(), 0.5, threads=2)
+    return float(losses.sum())
