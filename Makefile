@@ -3,22 +3,32 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
-.PHONY: demo test check format clean
+.PHONY: demo test lint packages check format clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/demo.stamp ## Train on long-tailed digits, plain against class-balanced: a table and a figure
-	$(BIN)/python -m examples.digits $(ARGS)
+demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain against class-balanced: tables and a figure
+	$(BIN)/python -m examples.digits --framework $(FRAMEWORK) $(ARGS)
 
-test: $(VENV)/dev.stamp ## Prove the numbers
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/dev.stamp ## Prove the numbers; each framework in a process of its own
+	$(BIN)/python -m coverage erase
+	$(PYTEST) tests/core tests/torch tests/examples tests/test_*.py src/cbcore src/cbcore_torch README.md
+	$(PYTEST) tests/jax src/cbcore_jax
+	$(PYTEST) tests/tf src/cbcore_tf
+	$(BIN)/python -m coverage report
 
-check: $(VENV)/dev.stamp ## Everything that must pass before a change lands
+packages: $(VENV)/dev.stamp ## Prove the installation: the wheel with each extra, in a fresh environment
+	$(BIN)/python -m pytest tests/packaging
+
+lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+
+check: lint test packages ## Everything that must pass before a change lands
 
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .

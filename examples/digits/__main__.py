@@ -19,7 +19,7 @@ from examples.digits.report import SCORE_NOTES, Results, class_table, conclusion
 
 Train: TypeAlias = Callable[[Problem, Loss, Weighting, Recipe], tuple[Floats, list[float]]]
 
-FRAMEWORKS = ("torch",)
+FRAMEWORKS = ("torch", "jax", "tf")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.datasets import load_digits
 
 import cbcore
-from examples.digits.recipe import Loss, Recipe
+from examples.digits.recipe import Loss, Recipe, Weighting
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -109,6 +109,14 @@ def initial_params(seed: int, loss: Loss) -> Params:
         "head_weight": _normal(rng, NUM_HIDDEN, NUM_CLASSES, gain=1.0),
         "head_bias": np.full(NUM_CLASSES, bias, np.float32),
     }
+
+
+def step_weights(problem: Problem, weighting: Weighting, recipe: Recipe) -> Floats:
+    """Return the class weights of every step, shape (steps, 10), for frameworks that take them as an array."""
+    epochs = np.ones((recipe.epochs, NUM_CLASSES))
+    start = {"plain": recipe.epochs, "class-balanced": 0, "deferred": recipe.late_epoch}[weighting]
+    epochs[start:] = cbcore.class_weights(problem.class_counts, recipe.beta)
+    return np.repeat(epochs, problem.batches.shape[1], axis=0).astype(np.float32)
 
 
 def _normal(rng: np.random.Generator, fan_in: int, fan_out: int, gain: float) -> Floats:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 Loss: TypeAlias = Literal["softmax", "sigmoid", "focal"]
 Weighting: TypeAlias = Literal["plain", "class-balanced", "deferred"]
 
@@ -45,6 +48,8 @@ class Recipe:
         """The epoch at which the learning rate drops and deferred re-weighting begins: 160 of 200 in Cao et al."""
         return self.epochs * 4 // 5
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """Return the learning rate of an epoch, counted from 0."""
-        return self.learning_rate * (0.1 if epoch >= self.late_epoch else 1.0)
+    @property
+    def learning_rates(self) -> npt.NDArray[np.float32]:
+        """The learning rate of each epoch."""
+        late = np.arange(self.epochs) >= self.late_epoch
+        return np.where(late, 0.1 * self.learning_rate, self.learning_rate).astype(np.float32)

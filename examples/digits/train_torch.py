@@ -75,9 +75,9 @@ def _fit(
     schedule = cbcore_torch.DeferredReweighting(criterion, recipe.late_epoch) if deferred else None
     images, labels = torch.tensor(problem.train_images), torch.tensor(problem.train_labels)
     losses: list[Tensor] = []
-    for epoch, batches in enumerate(torch.tensor(problem.batches)):
+    for learning_rate, batches in zip(recipe.learning_rates.tolist(), torch.tensor(problem.batches), strict=True):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(epoch)
+            group["lr"] = learning_rate
         losses += [_step(model, criterion, optimizer, images[batch], labels[batch]) for batch in batches]
         if schedule is not None:
             schedule.step()

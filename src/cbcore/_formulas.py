@@ -11,6 +11,7 @@ from typing import TypeAlias
 from cbcore._ops import Array, Ops
 
 SampleLoss: TypeAlias = Callable[[Ops, Array, Array, int, float], Array]
+Term: TypeAlias = Callable[[Ops, Array, float], Array]
 
 
 def softmax_cross_entropy(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
@@ -22,8 +23,12 @@ def softmax_cross_entropy(ops: Ops, logits: Array, targets: Array, axis: int, la
     return loss
 
 
-def sigmoid_focal_loss(gamma: float) -> SampleLoss:
-    """Return the sample loss -sum_c (1 - p_c^t)^gamma log p_c^t (eq. 12); gamma = 0 is sigmoid (eq. 10)."""
+def sigmoid_focal_loss(gamma: float, term: Term | None = None) -> SampleLoss:
+    """Return the sample loss -sum_c (1 - p_c^t)^gamma log p_c^t (eq. 12); gamma = 0 is sigmoid (eq. 10).
+
+    `term` is `focal_term` with another gradient, such as one made with `focal_term_derivative`.
+    """
+    term = focal_term if term is None else term
 
     def sample_loss(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
         classes = logits.shape[axis]
@@ -31,30 +36,52 @@ def sigmoid_focal_loss(gamma: float) -> SampleLoss:
             hot = ops.one_hot(targets, classes, axis)
             if not label_smoothing:
                 # z^t of eq. 9, before the sum: adding and subtracting z_y afterwards would cost every digit.
-                return ops.sum(focal_term(ops, ops.where(hot, -logits, logits), gamma), axis)
+                return ops.sum(term(ops, ops.where(hot, -logits, logits), gamma), axis)
             targets = ops.cast(hot, logits)
         if label_smoothing:
             targets = (1 - label_smoothing) * targets + label_smoothing / classes
-        term = targets * focal_term(ops, -logits, gamma) + (1 - targets) * focal_term(ops, logits, gamma)
-        return ops.sum(term, axis)
+        loss = targets * term(ops, -logits, gamma) + (1 - targets) * term(ops, logits, gamma)
+        return ops.sum(loss, axis)
 
     return sample_loss
 
 
 def focal_term(ops: Ops, v: Array, gamma: float) -> Array:
-    """Return f(v) = sigmoid(v)^gamma softplus(v): the loss of one class whose flipped logit is v = -z^t.
+    """Return f(v) = sigmoid(v)^gamma softplus(v): the loss of one class whose flipped logit is v = -z^t."""
+    return _modulate(ops, -ops.log_sigmoid(-v), v, gamma)
+
+
+def focal_term_derivative(ops: Ops, v: Array, gamma: float) -> Array:
+    """Return f'(v) = sigmoid(v)^gamma (gamma (1 - sigmoid(v)) softplus(v) + sigmoid(v)), for custom gradients."""
+    slope = sigmoid(ops, v)
+    if gamma:
+        slope = slope - gamma * sigmoid(ops, -v) * ops.log_sigmoid(-v)
+    return _modulate(ops, slope, v, gamma)
+
+
+def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
+    """Return sigmoid(v)^gamma x.
 
     sigmoid(v) = 1 - p^t is taken from v itself, never from p^t. Its whole power is a product: exp(gamma log sigmoid)
     would turn a rounding of gamma * |v| into a relative error (6e-6 at gamma = 5 in float32). Its broken power is an
     exp(log): the derivative of a power below 1 is infinite where sigmoid(v) underflows, and NaN after that.
     """
-    loss = -ops.log_sigmoid(-v)
     whole, part = int(gamma), gamma - int(gamma)
     if whole:
-        loss = loss * ops.sigmoid(v) ** whole
+        x = x * sigmoid(ops, v) ** whole
     if part:
-        loss = loss * ops.exp(part * ops.log_sigmoid(v))
-    return loss
+        x = x * ops.exp(part * ops.log_sigmoid(v))
+    return x
+
+
+def sigmoid(ops: Ops, v: Array) -> Array:
+    """Return 1 / (1 + exp(-v)) so that its derivative by autodiff keeps every digit too.
+
+    Frameworks differentiate their own as s * (1 - s), which cancels: 38 float32 spacings in the gradient at gamma = 5.
+    Every branch is the one for v >= 0 at v = 0, where abs() and minimum() would have no derivative.
+    """
+    small = ops.exp(ops.where(v < 0, v, -v))
+    return ops.where(v < 0, small, 1.0) / (1.0 + small)
 
 
 def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Array:

@@ -27,9 +27,6 @@ class Ops(Protocol):
     def exp(self, x: Array, /) -> Array:
         """Return e**x."""
 
-    def sigmoid(self, x: Array, /) -> Array:
-        """Return 1 / (1 + exp(-x)), to full relative precision for negative x too."""
-
     def log_sigmoid(self, x: Array, /) -> Array:
         """Return log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), to full relative precision."""
 
@@ -73,12 +70,6 @@ def is_floating(x: Array, /) -> bool:
 
 def exp(x: Array, /) -> Array:
     return array_namespace(x).exp(x)
-
-
-def sigmoid(x: Array, /) -> Array:
-    xp = array_namespace(x)
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x < 0, small, 1.0) / (1.0 + small)
 
 
 def log_sigmoid(x: Array, /) -> Array:

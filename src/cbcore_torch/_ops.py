@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 exp = torch.exp
-sigmoid = torch.sigmoid
 log_sigmoid = torch.nn.functional.logsigmoid
 where = torch.where
 
