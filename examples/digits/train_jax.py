@@ -32,7 +32,8 @@ def _fit(params: Params, steps: dict[str, Array], loss: Loss, recipe: Recipe) ->
 
     def batch_loss(params: Params, batch: dict[str, Array]) -> Array:
         logits = _logits(params, batch["images"])
-        return _criterion(loss, recipe)(logits, batch["labels"], batch["class_weights"])
+        value: Array = _criterion(loss, recipe)(logits, batch["labels"], batch["class_weights"])
+        return value
 
     def step(state: tuple[Params, Params], batch: dict[str, Array]) -> tuple[tuple[Params, Params], Array]:
         params, velocity = state

@@ -296,10 +296,54 @@ def softmax(z, targets, scale, gradient, losses, start, stop):
             _write(out, gradient[i, low : low + _CHUNK])
 
 
+@_exactly
+def _row_scale(targets, class_weights, sample_weight, ignore_index, divisor, scale):
+    """Fold class weight, sample weight, ignored rows (0), targets out of range (NaN) and the divisor into one number.
+
+    An empty array of weights stands for none. The divisor is 0 for none, 1 for the valid rows, 2 for their weights.
+    """
+    classes, valid, total = class_weights.size, 0, 0.0
+    for i in range(targets.size):
+        k = targets[i]
+        scale[i] = _ZERO
+        if k != ignore_index:
+            weight: Any = _ONE
+            if classes:
+                weight = class_weights[k] if 0 <= k < classes else f32(np.nan)
+            if sample_weight.size:
+                weight *= sample_weight[i]
+            scale[i] = weight
+            valid += 1
+            total += weight
+    divided_by = total if divisor == 2 else np.float64(valid)
+    if divisor and divided_by != 0:
+        factor = f32(1 / divided_by)
+        for i in range(targets.size):
+            scale[i] *= factor
+
+
 # ---------------------------------------------------------------- calling them
 
 _KINDS: dict[float, tuple[int, ...]] = {0.0: (), 0.5: (0,), 1.0: (0, 0), 2.0: (0, 0, 0)}
+_DIVISORS = {"none": 0, "sum": 0, "mean": 1, "weighted_mean": 2}
+_NONE = np.empty(0, f32)
 _ALONE = 1 << 16  # logits: below this a second thread costs more than it brings
+
+
+def row_scale(
+    targets: Host, class_weights: Host | None, sample_weight: Host | None, ignore_index: int, reduction: str
+) -> Host:
+    """Return what each row's loss is multiplied by, float32 (N,); weights are float32."""
+    scale = np.empty(targets.size, f32)
+    _row_scale(
+        targets,
+        _NONE if class_weights is None else class_weights,
+        _NONE if sample_weight is None else sample_weight,
+        ignore_index,
+        _DIVISORS[reduction],
+        scale,
+    )
+    return scale
 
 
 def run(z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: int) -> tuple[Host, Host]:
@@ -309,7 +353,7 @@ def run(z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: in
     ----------
     z : C-contiguous array (N, C) of float32, or of uint16 holding the bits of bfloat16
     targets : int64 (N,)
-    scale : float32 (N,)
+    scale : float32 (N,), from `row_scale`
     gamma : float, or None for softmax
         Below 16.
     threads : int
@@ -317,15 +361,18 @@ def run(z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: in
         abort the process after a fork, or on concurrent calls where no OpenMP is installed.
     """
     gradient, losses = np.empty_like(z), np.empty(len(z), f32)
-    if gamma is None:
-        call = functools.partial(softmax, z, targets, scale, gradient, losses)
-    else:
-        kind = _KINDS.get(gamma, (0, 0, 0, 0))
-        call = functools.partial(one_vs_all, z, targets, scale, f32(gamma), kind, gradient, losses)
-    threads = min(threads, len(z)) if z.size > _ALONE else 1
+    arguments: tuple[Any, ...] = (z, targets, scale, gradient, losses)
+    kernel = softmax
+    if gamma is not None:
+        kernel = one_vs_all
+        arguments = (z, targets, scale, f32(gamma), _KINDS.get(gamma, (0, 0, 0, 0)), gradient, losses)
+    threads = min(threads, len(z))
+    if threads < 2 or z.size < _ALONE:
+        kernel(*arguments, 0, len(z))
+        return losses, gradient
     bounds = [len(z) * i // threads for i in range(threads + 1)]
-    waiting = [_pool(os.getpid()).submit(call, *pair) for pair in itertools.pairwise(bounds[1:])]
-    call(*bounds[:2])
+    waiting = [_pool(os.getpid()).submit(kernel, *arguments, *pair) for pair in itertools.pairwise(bounds[1:])]
+    kernel(*arguments, *bounds[:2])
     for future in waiting:
         future.result()
     return losses, gradient

@@ -159,8 +159,8 @@ def _check_tensors(
     input: Tensor, target: Tensor, class_weights: Tensor | None, dim: int, sample_weight: Tensor | None
 ) -> int:
     """Check kinds, devices and static shapes; return the class axis."""
-    tensors = {"input": input, "target": target, "class_weights": class_weights, "sample_weight": sample_weight}
-    for name, value in tensors.items():
+    names = ("input", "target", "class_weights", "sample_weight")
+    for name, value in zip(names, (input, target, class_weights, sample_weight), strict=True):
         if value is not None:
             checks.instance(value, Tensor, name, "make it with torch.as_tensor, once, before the training loop")
             checks.same_device(value.device, input.device, name=name, like="input")

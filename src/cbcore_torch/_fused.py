@@ -6,16 +6,42 @@ smoothing, float64 and float16, learned weights, second derivatives, and everyth
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from cbcore import _formulas as formulas
+from cbcore_torch import _numba, _row_blocks
 from cbcore_torch import _ops as ops
-from cbcore_torch import _row_blocks
 
-Kernel = Callable[[Tensor, Tensor, Tensor, float | None], tuple[Tensor, Tensor]]
+
+class Kernels(Protocol):
+    """What does the arithmetic: `_numba` or `_row_blocks`."""
+
+    def row_scale(
+        self,
+        target: Tensor,
+        class_weights: Tensor | None,
+        sample_weight: Tensor | None,
+        ignore_index: int,
+        reduction: str,
+        classes: int,
+        /,
+    ) -> Tensor:
+        """Fold everything that multiplies the loss of a row into one number, float32 (N,)."""
+
+    def run(self, z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, /) -> tuple[Tensor, Tensor]:
+        """Return the scaled loss of each row, float32 (N,), and the gradient, the dtype and shape of z.
+
+        A row of scale 0 gives zeros whatever it holds; a target out of range gives NaN. `gamma` is None for softmax.
+        """
+
+
+@functools.cache
+def kernels() -> Kernels:
+    """Return numba's where the extra `fast` is installed, and otherwise PyTorch's own."""
+    return _numba if _numba.is_installed() else _row_blocks
 
 
 def takes(
@@ -28,9 +54,9 @@ def takes(
 ) -> bool:
     """Tell whether the fused path gives this loss. All are questions about kinds and modes, none about values."""
     return (
-        input.device.type == "cpu"
-        and input.dtype in (torch.float32, torch.bfloat16)
-        and type(input) in (Tensor, torch.nn.Parameter)
+        (input.dtype == torch.float32 or input.dtype == torch.bfloat16)
+        and input.is_cpu
+        and (type(input) is Tensor or type(input) is torch.nn.Parameter)
         and input.numel() > 0
         and not target.is_floating_point()
         and not label_smoothing
@@ -52,50 +78,6 @@ def _traced() -> bool:
     )
 
 
-def row_scale(
-    target: Tensor,
-    class_weights: Tensor | None,
-    sample_weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    classes: int,
-) -> Tensor:
-    """Fold class weight, sample weight, ignored samples and the divisor of the mean into one number a sample."""
-    valid = target != ignore_index
-    scale = valid.float()
-    index = target.clamp(0, classes - 1)
-    if class_weights is not None:
-        scale *= class_weights.float()[index]
-    scale.masked_fill_((index != target) & valid, torch.nan)  # out of range: NaN whatever the weight at the clamp
-    if sample_weight is not None:
-        scale *= torch.where(valid, sample_weight, 0)
-    if reduction == "mean":
-        scale /= max(int(valid.sum()), 1)
-    elif reduction == "weighted_mean":
-        scale /= scale.sum().item() or 1.0
-    return scale
-
-
-@functools.cache
-def kernel() -> Kernel:
-    """Return numba's kernel where the extra `fast` is installed, and otherwise PyTorch's row blocks."""
-    try:
-        from cbcore import _kernels
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        return _row_blocks.run
-
-    def run(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor]:
-        bits = z.view(torch.uint16) if z.dtype == torch.bfloat16 else z
-        losses, gradient = _kernels.run(
-            bits.numpy(), target.numpy(), scale.numpy(), gamma, threads=torch.get_num_threads()
-        )
-        return torch.from_numpy(losses), torch.from_numpy(gradient).view(z.dtype)
-
-    return run
-
-
 def loss(
     sample_loss: formulas.SampleLoss,
     gamma: float | None,
@@ -109,27 +91,27 @@ def loss(
     reduction: str,
 ) -> Tensor:
     """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
-    classes = input.shape[axis]
-    z = input.movedim(axis, -1).reshape(-1, classes).contiguous()
-    flat = target.reshape(-1).contiguous()
-    if sample_weight is not None:
-        sample_weight = sample_weight.reshape(-1)
-    scale = row_scale(flat, class_weights, sample_weight, ignore_index, reduction, classes)
+    z, classes, shape = input, input.shape[axis], target.shape
+    if z.ndim != 2 or axis != 1:
+        z, target = z.movedim(axis, -1).reshape(-1, classes), target.reshape(-1)
+        sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
+    scale = kernels().row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
 
     def composite(z: Tensor) -> Tensor:
-        """Return what `FusedLoss` returns, in operations that can be differentiated again."""
-        rows: Tensor = formulas.class_balanced_loss(
-            ops, sample_loss, z, flat, None,
-            axis=1, valid=flat != ignore_index, sample_weight=scale, reduction="none", label_smoothing=0.0,
+        """Return the same in operations that can be differentiated again."""
+        value: Tensor = formulas.class_balanced_loss(
+            ops, sample_loss, z, target, None,
+            axis=1, valid=target != ignore_index, sample_weight=scale, label_smoothing=0.0,
+            reduction="none" if reduction == "none" else "sum",
         )  # fmt: skip
-        return rows
+        return value
 
-    rows: Tensor = FusedLoss.apply(z, flat, scale, gamma, composite)  # type: ignore[no-untyped-call]
-    return rows.reshape(target.shape) if reduction == "none" else rows.sum()
+    value: Tensor = FusedLoss.apply(z.contiguous(), target.contiguous(), scale, gamma, reduction, composite)  # type: ignore[no-untyped-call]
+    return value.view(shape) if reduction == "none" else value
 
 
 class FusedLoss(torch.autograd.Function):
-    """Rows of scaled losses from rows of logits, classes last; the gradient is made in the forward."""
+    """The sum of the scaled losses, or each for reduction "none"; the gradient is made in the forward."""
 
     @staticmethod
     def forward(
@@ -138,27 +120,28 @@ class FusedLoss(torch.autograd.Function):
         target: Tensor,
         scale: Tensor,
         gamma: float | None,
+        reduction: str,
         composite: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """Compute losses (N,) and keep the gradient for the backward."""
-        losses, gradient = kernel()(z.detach(), target, scale, gamma)
-        if ctx.needs_input_grad[0]:
+        """Compute the loss and keep the gradient for the backward."""
+        losses, gradient = kernels().run(z, target, scale, gamma)
+        if z.requires_grad:
             ctx.save_for_backward(z, target, scale)
             ctx.gradient, ctx.gamma, ctx.composite = gradient, gamma, composite
-        return losses
+        return losses if reduction == "none" else losses.sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
         z, target, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
-            losses = ctx.composite(z)
-            return torch.autograd.grad(losses, z, upstream, create_graph=True)[0], None, None, None, None
+            gradient = torch.autograd.grad(ctx.composite(z), z, upstream, create_graph=True)[0]
+            return gradient, None, None, None, None, None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
-            gradient = kernel()(z.detach(), target, scale, ctx.gamma)[1]
-        if any(upstream.stride()):
+            gradient = kernels().run(z, target, scale, ctx.gamma)[1]
+        if upstream.ndim:
             gradient.mul_(upstream[:, None])
-        elif (factor := upstream[0].item()) != 1.0:
+        elif (factor := upstream.item()) != 1.0:
             gradient.mul_(factor)
-        return gradient, None, None, None, None
+        return gradient, None, None, None, None, None

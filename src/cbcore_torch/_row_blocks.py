@@ -11,11 +11,34 @@ from torch import Tensor
 _BLOCK = 1 << 19  # logits
 
 
-def run(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor]:
-    """Return the scaled loss of each row, float32 (N,), and the gradient, the dtype and shape of z.
+def row_scale(
+    target: Tensor,
+    class_weights: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    classes: int,
+    /,
+) -> Tensor:
+    """As `_fused.Kernels`."""
+    valid = target != ignore_index
+    scale = valid.float()
+    if class_weights is not None:
+        index = target.clamp(0, classes - 1)
+        scale *= class_weights.float()[index]
+        scale.masked_fill_((index != target) & valid, torch.nan)  # whatever the weight of the class at the clamp
+    if sample_weight is not None:
+        scale = torch.where(valid, scale * sample_weight, 0)
+    if reduction == "mean":
+        scale /= max(int(valid.sum()), 1)
+    elif reduction == "weighted_mean":
+        scale /= scale.sum().item() or 1.0
+    return scale
 
-    A row of scale 0 gives zeros whatever it holds; a target out of range gives NaN. As `cbcore._kernels.run`.
-    """
+
+def run(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, /) -> tuple[Tensor, Tensor]:
+    """As `_fused.Kernels`."""
+    z = z.detach()
     rows, classes = z.shape
     gradient, losses = empty(z), torch.empty(rows)
     wrong = ((target < 0) | (target >= classes)) & (scale != 0)

@@ -38,7 +38,10 @@ def batches() -> dict[str, Call]:
     r = np.random.default_rng(2019)
     logits = (r.normal(size=(48, 20)) * np.geomspace(1, 30, 48)[:, None]).astype(np.float32)
     weights = np.geomspace(0.1, 4, 20).astype(np.float32)
-    targets = {"index": r.integers(0, 20, 48), "soft": r.dirichlet(np.ones(20), 48).astype(np.float32)}
+    targets: dict[str, np.ndarray] = {
+        "index": r.integers(0, 20, 48),
+        "soft": r.dirichlet(np.ones(20), 48).astype(np.float32),
+    }
     return {
         f"{loss}, {kind}": Call(*LOSSES[loss], logits, target, weights, reduction="none")
         for loss in SHOWN

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cbcore_torch
-from cbcore_torch import _fused, _row_blocks
+from cbcore_torch import _fused, _numba, _row_blocks
 from tests.support.spec import Call
 
 LOSSES = {
@@ -65,9 +65,9 @@ def force(path: str) -> Iterator[None]:
         if path == "composite":
             patch.setattr(_fused, "takes", lambda *_: False)
         elif path == "row blocks":
-            patch.setattr(_fused, "kernel", lambda: _row_blocks.run)
+            patch.setattr(_fused, "kernels", lambda: _row_blocks)
         else:
-            assert _fused.kernel() is not _row_blocks.run
+            assert _fused.kernels() is _numba
         yield
 
 
