@@ -101,7 +101,7 @@ def _one_vs_all(z: Tensor, index: Tensor, gamma: float, work: list[Tensor], loss
 
 def _falling_and_power(v: Tensor, rising: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """Return sigmoid(-v) and sigmoid(v)^gamma."""
-    falling = 1 - rising if gamma <= 2 else torch.sigmoid(-v)  # the difference loses gamma * 1e-6 at the most
+    falling = torch.sigmoid(-v)  # 1 - rising would lose digits
     if gamma == 0.5:
         return falling, rising.sqrt()
     whole, part = int(gamma), gamma - int(gamma)
