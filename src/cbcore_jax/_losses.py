@@ -1,0 +1,159 @@
+"""The three losses as pure functions. They read shapes and dtypes, which are static, but never an array's values."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from cbcore import _checks as checks
+from cbcore import _formulas as formulas
+from cbcore_jax import _fused as fused
+from cbcore_jax import _ops as ops
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    class_weights: ArrayLike | None = None,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
+
+    Parameters
+    ----------
+    logits : array of floats, shape (..., C, ...)
+        z, classes on `axis`. float16 and bfloat16 are computed in float32.
+    targets : array
+        Class indices: integers in [0, C), the shape of `logits` without `axis`. Or probabilities: floats in [0, 1],
+        the shape of `logits` (soft, mixup or multi-hot; their range is not read). A sample whose index lies outside
+        [0, C) gets NaN, unless `where` masks it.
+    class_weights : array of floats, shape (C,), optional
+        From `cbcore.class_weights`; cast to the dtype of computation. A sample is weighted by class_weights[targets],
+        or by the mean over its labels, from the targets as given.
+    axis : int
+        The class axis; static under `jax.jit`, like all options below but `where`.
+    where : array of bool, optional
+        The shape of `logits` without `axis`. Samples where it is False give 0 and no gradient, and are not counted.
+    reduction : {"mean", "sum", "none", "weighted_mean"}
+        "mean" divides by the number of samples that count, "weighted_mean" by their summed weights. With no such
+        sample both give 0.
+    label_smoothing : float
+        In [0, 1].
+
+    Returns
+    -------
+    jax.Array
+        float32, or float64 for float64 logits. The gradient has the dtype of `logits`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If kinds or static shapes do not fit, or an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> round(float(softmax_cross_entropy(logits, jnp.array([0, 1]), jnp.array([0.5, 2.5, 2.5]))), 4)
+    2.7548
+    """
+    sample_loss = fused.softmax_cross_entropy
+    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+
+
+def sigmoid_cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    class_weights: ArrayLike | None = None,
+    *,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
+
+    Parameters, returns and errors as in `softmax_cross_entropy`; with float targets each class contributes
+    -t log sigmoid(z) - (1 - t) log sigmoid(-z).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> round(float(sigmoid_cross_entropy(logits, jnp.array([[1.0, 0, 0], [0, 1, 1]]))), 4)
+    1.0942
+    """
+    sample_loss = formulas.sigmoid_focal_loss(0.0, fused.focal_term)
+    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+
+
+def sigmoid_focal_loss(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    class_weights: ArrayLike | None = None,
+    *,
+    gamma: float = 0.5,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
+
+    `gamma` >= 0 is the focusing parameter, static under `jax.jit`; 0 gives `sigmoid_cross_entropy`; everything else as
+    there.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 3.0]])
+    >>> round(float(sigmoid_focal_loss(logits, jnp.array([0, 1]), gamma=2.0)), 4)
+    1.58
+    """
+    checks.gamma(gamma)
+    sample_loss = formulas.sigmoid_focal_loss(float(gamma), fused.focal_term)
+    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+
+
+def _loss(
+    sample_loss: formulas.SampleLoss,
+    logits: ArrayLike,
+    targets: ArrayLike,
+    class_weights: ArrayLike | None,
+    axis: int,
+    where: ArrayLike | None,
+    reduction: str,
+    label_smoothing: float,
+) -> Array:
+    checks.loss_options(reduction, label_smoothing)
+    logits, targets = jnp.asarray(logits), jnp.asarray(targets)
+    weights = None if class_weights is None else jnp.asarray(class_weights)
+    valid = None if where is None else jnp.asarray(where)
+    axis = _check_arrays(logits, targets, weights, axis, valid)
+    if not ops.is_floating(targets):
+        targets = targets.astype(int)  # the default integer: narrow ones cannot hold C
+    loss: Array = formulas.class_balanced_loss(
+        ops, sample_loss, logits, targets, weights,
+        axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
+    )  # fmt: skip
+    return loss
+
+
+def _check_arrays(logits: Array, targets: Array, class_weights: Array | None, axis: int, where: Array | None) -> int:
+    """Check dtypes and static shapes; return the class axis counted from the front."""
+    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
+    axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
+    checks.targets(
+        targets.shape, targets.dtype,
+        is_integer=bool(jnp.issubdtype(targets.dtype, jnp.integer)), is_floating=ops.is_floating(targets),
+        logits_shape=logits.shape, axis=axis, names=("logits", "targets"),
+    )  # fmt: skip
+    if class_weights is not None:
+        checks.weights_shape(class_weights.shape, logits.shape[axis])
+    if where is not None:
+        checks.boolean(where.dtype == jnp.bool_, where.dtype, name="where")
+        checks.per_sample(where.shape, logits.shape, axis, name="where")
+    return axis

@@ -1,0 +1,162 @@
+"""Whatever JAX can do with a pure function, it can do with these losses."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.test_util import check_grads
+
+import cbcore
+from cbcore import _formulas as formulas
+from cbcore_jax import _ops as ops
+from tests.support.jax_adapter import LOSSES
+
+random = np.random.default_rng(7)
+LOGITS = random.normal(size=(5, 4)) * 2
+INDEX = np.array([0, 3, 2, 1, 2])
+SOFT = random.dirichlet(np.ones(4), size=5)
+WEIGHTS = cbcore.class_weights([100, 30, 9, 1])
+WHERE = np.array([True, True, False, True, True])
+
+each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+each_target = pytest.mark.parametrize("targets", [INDEX, SOFT], ids=["index", "soft"])
+
+
+def close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, expected)
+
+
+@each_loss
+@each_target
+def test_first_and_second_derivatives_by_differences(loss: Any, targets: Any) -> None:
+    with jax.enable_x64(True):
+        check_grads(lambda z, w: loss(z, targets, w, where=WHERE), (LOGITS, WEIGHTS), order=2, modes=("fwd", "rev"))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.5])
+def test_derivatives_of_the_term_to_third_order(gamma: float) -> None:
+    """The closed derivative, its own derivatives and those of the primitives under it, 0 included."""
+    from cbcore_jax import _fused as fused
+
+    v = np.array([-30.0, -2.0, 0.0, 0.7, 30.0])
+    with jax.enable_x64(True):
+        for term in (fused.focal_term, formulas.focal_term):
+            check_grads(lambda v, term=term: term(ops, v, gamma), (v,), order=3, modes=("fwd",), atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [LOSSES["sigmoid"], LOSSES["focal"]])
+def test_curvature_is_finite_everywhere(loss: Any) -> None:
+    logits = jnp.array([[0.0, 1e4, -1e4, 88.0], [-88.0, -104.0, 104.0, 1e-30]])
+    for z in (logits, logits.astype(jnp.bfloat16)):
+        gradient = jax.grad(lambda z: loss(z, np.array([0, 2])))
+        assert np.isfinite(gradient(z)).all()
+        assert np.isfinite(jax.jvp(gradient, (z,), (jnp.ones_like(z),))[1]).all()
+
+
+@each_loss
+@each_target
+def test_vmap_over_samples_is_the_batch(loss: Any, targets: Any) -> None:
+    logits = jnp.asarray(LOGITS)
+    each = jax.vmap(jax.value_and_grad(loss), in_axes=(0, 0, None))(logits, jnp.asarray(targets), jnp.asarray(WEIGHTS))
+    values = loss(logits, targets, WEIGHTS, reduction="none")
+    gradients = jax.grad(lambda z: loss(z, targets, WEIGHTS, reduction="sum"))(logits)
+    close(each, (values, gradients))
+
+
+@each_loss
+@each_target
+def test_forward_and_reverse_mode_agree(loss: Any, targets: Any) -> None:
+    def each(z: jax.Array) -> jax.Array:
+        return loss(z, targets, WEIGHTS, reduction="none")  # type: ignore[no-any-return]
+
+    logits, tangent = jnp.asarray(LOGITS), jnp.asarray(SOFT)
+    jacobian = jax.jit(jax.jacfwd(each))(logits)
+    close(jacobian, jax.jacrev(each)(logits))
+    close(jax.jvp(each, (logits,), (tangent,))[1], (jacobian * tangent).sum((1, 2)))
+    curvature = jax.hessian(lambda z: each(z).sum())(logits).reshape(20, 20)
+    close(curvature, curvature.T)
+    assert np.linalg.eigvalsh(curvature).max() > 0.01
+
+
+@each_loss
+def test_logits_may_be_donated(loss: Any) -> None:
+    step = jax.jit(jax.value_and_grad(loss), donate_argnums=0)
+    logits = jnp.asarray(LOGITS)
+    expected = jax.value_and_grad(loss)(logits, INDEX, WEIGHTS)
+    close(step(logits, INDEX, WEIGHTS), expected)
+    assert logits.is_deleted()
+
+
+@each_loss
+@each_target
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "weighted_mean"])
+def test_nothing_reads_a_value(loss: Any, targets: Any, reduction: str) -> None:
+    """Under `eval_shape` there is none to read."""
+
+    def step(z: Any, y: Any, w: Any, where: Any) -> Any:
+        return loss(z, y, w, where=where, reduction=reduction, label_smoothing=0.1)
+
+    arrays = (LOGITS.astype(jnp.bfloat16), targets, WEIGHTS.astype(np.float32), WHERE)
+    shapes = [jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for x in arrays]
+    value = jax.eval_shape(step, *shapes)
+    assert (value.shape, value.dtype) == ((5,) if reduction == "none" else (), jnp.float32)
+    gradient = jax.eval_shape(jax.grad(lambda *x: step(*x).sum()), *shapes)
+    assert (gradient.shape, gradient.dtype) == ((5, 4), jnp.bfloat16)
+
+
+def test_that_test_can_fail() -> None:
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        jax.eval_shape(lambda z: float(z.sum()), jax.ShapeDtypeStruct((5, 4), jnp.float32))
+
+
+@each_loss
+@each_target
+def test_export_with_a_batch_of_any_size(loss: Any, targets: Any) -> None:
+    (batch,) = export.symbolic_shape("batch")
+    arrays = (LOGITS.astype(np.float32), targets.astype(np.int32 if targets.ndim == 1 else np.float32))
+    shapes = [jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype) for x in arrays]
+    exported = export.export(jax.jit(lambda z, y: loss(z, y, WEIGHTS)))(*shapes)
+    close(exported.call(*(x[:3] for x in arrays)), loss(*(x[:3] for x in arrays), WEIGHTS))
+
+
+@each_loss
+def test_a_label_outside_the_classes_gives_nan_unless_masked(loss: Any) -> None:
+    logits, targets = jnp.asarray(LOGITS), np.array([0, 4, -1, 1, 2])
+    outside = np.array([False, True, True, False, False])
+    each = loss(logits, targets, WEIGHTS, reduction="none")
+    np.testing.assert_array_equal(np.isnan(each), outside)
+    assert np.isnan(loss(logits, targets, WEIGHTS))
+    value, gradient = jax.value_and_grad(loss)(logits, targets, WEIGHTS, where=~outside)
+    close(value, loss(logits[~outside], targets[~outside], WEIGHTS))
+    assert np.isfinite(gradient).all()
+
+
+@each_loss
+@each_target
+def test_masked_samples_may_hold_nan_and_get_no_gradient(loss: Any, targets: Any) -> None:
+    logits = jnp.asarray(np.where(WHERE[:, None], LOGITS, np.nan))
+    for gradient_of in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        gradient = gradient_of(logits, targets, WEIGHTS, where=WHERE)
+        np.testing.assert_array_equal(gradient[2], 0)
+        assert (gradient[jnp.asarray(WHERE)] != 0).all()
+
+
+@each_loss
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64])
+def test_labels_of_any_integer_dtype(loss: Any, dtype: Any) -> None:
+    """200 classes are more than int8 can count; none of its values may wrap into a class."""
+    logits, targets = jnp.asarray(random.normal(size=(3, 200))), np.array([0, 100, 127])
+    close(loss(logits, targets.astype(dtype)), loss(logits, targets))
+    assert np.isnan(loss(logits, (targets - 1).astype(dtype)))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_the_gradient_needs_no_memory_but_its_own(gamma: float) -> None:
+    """Plain autodiff stores two or three arrays of the size of the logits, optax eight."""
+    shapes = jax.ShapeDtypeStruct((64, 4096), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
+    step = jax.jit(jax.value_and_grad(lambda z, y: LOSSES["focal"](z, y, gamma=gamma)))
+    memory = step.lower(*shapes).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 0.5 * memory.output_size_in_bytes
