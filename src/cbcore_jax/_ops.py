@@ -32,7 +32,8 @@ def is_floating(x: Array, /) -> bool:
 
 @jax.custom_jvp
 def log_sigmoid(x: Array, /) -> Array:
-    return jnp.minimum(x, 0) - _log1p_exp(-jnp.abs(x))
+    spread: Array = _log1p_exp(-jnp.abs(x))
+    return jnp.minimum(x, 0) - spread
 
 
 @log_sigmoid.defjvp

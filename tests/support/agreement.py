@@ -113,7 +113,8 @@ The same random float32 batches (48 samples, 20 classes, logits spread from 1 to
 framework. A column gives the largest distance to the 50-digit reference, the last one the largest distance between any
 two frameworks, in units of the float32 spacing 2⁻²³ relative to each sample's loss, or to the terms of each gradient
 (for softmax at least half the sample's weight: a softmax loss near zero is exact only in absolute terms). The promise,
-tested on every change, is at most {bound} between any two. Made by `python -m tests.support.agreement docs/agreement.md`.
+tested on every change, is at most {bound} between any two. Made by
+`python -m tests.support.agreement docs/agreement.md`.
 
 {table}
 """

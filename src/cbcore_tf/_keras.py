@@ -1,0 +1,244 @@
+"""The three losses as Keras losses, for ``Model.compile``, and class weights for ``Model.fit(class_weight=...)``."""
+
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cbcore import _checks as checks
+from cbcore import class_weights as make_class_weights
+from cbcore._weights import Empty, Normalize
+from cbcore_tf import _functional as functional
+from cbcore_tf import _shapes as shapes
+
+Tensor: TypeAlias = Any
+register = keras.saving.register_keras_serializable(package="cbcore")
+
+
+class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is untyped
+    """What the three losses share; Keras applies masks, sample weights and the reduction to what `call` returns.
+
+    Keras casts labels and logits to the dtype of the loss, and bfloat16 turns label 257 into 256: here it is float32
+    or float64, whatever the policy of the model.
+    """
+
+    _function: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        class_weights: Any = None,
+        *,
+        axis: int = -1,
+        ignore_class: int | None = None,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        checks.keras_backend(keras.config.backend())
+        checks.number(label_smoothing, "label_smoothing", low=0, high=1)
+        super().__init__(name=name, reduction=reduction, dtype=_dtype(dtype))
+        if class_weights is not None:
+            with tf.init_scope():
+                class_weights = tf.constant(_vector(class_weights), self.dtype)
+        self.class_weights = class_weights
+        self.axis = axis
+        self.ignore_class = ignore_class
+        self.label_smoothing = label_smoothing
+
+    @classmethod
+    def from_counts(
+        cls,
+        class_counts: Any,
+        beta: Any = None,
+        *,
+        num_prototypes: Any = None,
+        normalize: Normalize = "classes",
+        empty: Empty = "error",
+        **options: Any,
+    ) -> Self:
+        """Make the loss from the class counts of the whole training set.
+
+        Parameters
+        ----------
+        class_counts, beta, num_prototypes, normalize, empty
+            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
+        **options
+            Passed to the class.
+        """
+        weights = make_class_weights(
+            class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
+        )
+        return cls(weights, **options)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        """Return the reduced loss. Samples that the model masks are left out, whatever they hold."""
+        y_pred = tf.convert_to_tensor(y_pred)
+        mask = getattr(y_pred, "_keras_mask", None)
+        axis = shapes.class_axis(y_pred, self.axis)
+        y_true = _labels(y_true, y_pred, axis)
+        if sample_weight is not None:
+            shapes.keras_sample_weight(sample_weight, y_pred, axis)
+        if mask is not None:
+            # Keras multiplies masked samples by 0, which leaves NaN (a label out of range, say) a NaN.
+            mask = shapes.per_sample(mask, y_pred, axis, name="the mask of y_pred")
+            rows = tf.expand_dims(mask, axis)
+            y_true = tf.where(rows if y_true.dtype.is_floating else mask, y_true, tf.zeros_like(y_true))
+            y_pred = tf.where(rows, y_pred, tf.zeros_like(y_pred))
+            y_pred._keras_mask = mask
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Tensor:
+        """Return the weighted loss of each sample, and with `ignore_class` a Keras mask on it."""
+        y_true = _labels(y_true, y_pred, shapes.class_axis(y_pred, self.axis))
+        losses = self._function(y_true, y_pred, self.class_weights, reduction="none", **self._options())
+        if self.ignore_class is not None and y_true.dtype.is_integer:
+            losses._keras_mask = y_true != self.ignore_class
+        return losses
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the constructor takes, in kinds that JSON has."""
+        weights = None if self.class_weights is None else self.class_weights.numpy().tolist()
+        return {**super().get_config(), "dtype": self.dtype, "class_weights": weights, **self._options()}
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("axis", "ignore_class", "label_smoothing")}
+
+
+@register
+class SoftmaxCrossEntropy(_ClassBalancedLoss):
+    """Class-balanced softmax cross-entropy of logits (eq. 8 of the paper), for ``Model.compile(loss=...)``.
+
+    Labels in the shape of the logits are one-hot, multi-hot or soft; labels without the class axis, (N,), or with 1
+    there or at the end, (N, 1), are class indices; their dtype plays no part. A sample whose index is neither in
+    [0, C) nor `ignore_class` gets NaN.
+
+    Parameters
+    ----------
+    class_weights : array of floats, shape (C,), optional
+        Saved with the model.
+    axis, ignore_class, label_smoothing
+        As in `softmax_cross_entropy`.
+    reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None}
+        Keras' names. The first two divide by the number of samples that are neither masked nor ignored, the "mean" of
+        `softmax_cross_entropy`; "mean_with_sample_weight" divides by their summed `sample_weight`, in which class
+        weights play no part. With no valid sample all give 0.
+    name : str, optional
+    dtype : {"float32", "float64"}, optional
+        Of the computation, whatever the policy of the model: float32, or float64 where Keras' ``floatx`` is that. Keras
+        casts labels to it too: float32 holds class indices up to 2**24.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range; later, if static shapes do not fit.
+    RuntimeError
+        If Keras runs on another backend than TensorFlow.
+
+    Examples
+    --------
+    >>> loss = SoftmaxCrossEntropy.from_counts([5000, 500, 50], beta=0.999)
+    >>> round(float(loss([0, 2], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])), 4)
+    1.4738
+    """
+
+    _function = staticmethod(functional.softmax_cross_entropy)
+
+
+@register
+class SigmoidCrossEntropy(_ClassBalancedLoss):
+    """Class-balanced sigmoid cross-entropy of logits, summed over classes (eq. 11), for ``Model.compile(loss=...)``.
+
+    Labels, parameters and errors as in `SoftmaxCrossEntropy`.
+
+    Examples
+    --------
+    >>> loss = SigmoidCrossEntropy.from_counts([5000, 500, 50], beta=0.999)
+    >>> round(float(loss([0, 2], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])), 4)
+    2.7896
+    """
+
+    _function = staticmethod(functional.sigmoid_cross_entropy)
+
+
+@register
+class SigmoidFocalLoss(_ClassBalancedLoss):
+    """Class-balanced focal loss of logits, summed over classes (eq. 13), for ``Model.compile(loss=...)``.
+
+    Parameters
+    ----------
+    gamma : float
+        Focusing parameter, >= 0; 0 is `SigmoidCrossEntropy`.
+    class_weights, axis, ignore_class, label_smoothing, reduction, name, dtype
+        As in `SoftmaxCrossEntropy`, as labels and errors are.
+
+    Examples
+    --------
+    >>> loss = SigmoidFocalLoss.from_counts([5000, 500, 50], beta=0.999, gamma=1.0)
+    >>> round(float(loss([0, 2], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])), 4)
+    1.3948
+    """
+
+    _function = staticmethod(functional.sigmoid_focal_loss)
+
+    def __init__(self, class_weights: Any = None, *, gamma: float = 0.5, **options: Any) -> None:
+        checks.gamma(gamma)
+        super().__init__(class_weights, **options)
+        self.gamma = gamma
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "gamma": self.gamma}
+
+
+def class_weight_dict(class_weights: Any) -> dict[int, float]:
+    """Return class weights as ``Model.fit(class_weight=...)`` takes them, for any loss.
+
+    The losses of this package need no such dict; with both, weights multiply. Keras makes a sample weight of it and so
+    cannot have `sample_weight` as well, models of several outputs, Python generators or torch loaders; it weights
+    neither `validation_data` nor ``evaluate``, a multi-hot or soft row by its largest label alone, and takes the last
+    axis of labels (N, H, W) for one-hot classes. Ignored labels of a data set index out of range.
+
+    Parameters
+    ----------
+    class_weights : array of floats, shape (C,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If weights are not floating point or not a vector.
+
+    Examples
+    --------
+    >>> class_weight_dict([0.5, 1.5])
+    {0: 0.5, 1: 1.5}
+    """
+    return dict(enumerate(_vector(class_weights).tolist()))
+
+
+def _vector(class_weights: Any) -> Any:
+    weights = np.asarray(class_weights)
+    checks.floating_weights(weights.dtype.kind == "f", weights.dtype)
+    checks.weights_vector(weights.shape)
+    return weights.astype(np.float64)
+
+
+def _dtype(dtype: Any) -> str:
+    if dtype is None:
+        return "float64" if keras.config.floatx() == "float64" else "float32"
+    name: str = keras.dtype_policies.get(dtype).compute_dtype
+    checks.choice(name, "dtype", ("float32", "float64"))
+    return name
+
+
+def _labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
+    """Return labels as `softmax_cross_entropy` takes them: Keras makes floats of class indices."""
+    y_true = shapes.labels(y_true, y_pred, axis)
+    if y_true.shape.rank < y_pred.shape.rank:
+        if y_pred.shape[axis] == 1:
+            checks.one_class(y_true.shape, y_pred.shape, names=shapes.NAMES)
+        if y_true.dtype.is_floating:
+            nowhere = tf.int64.min  # an index that is no whole number gets NaN, not the class below it
+            y_true = tf.where(y_true == tf.floor(y_true), tf.cast(y_true, tf.int64), nowhere)
+    return shapes.targets(y_true, y_pred, axis)
