@@ -141,6 +141,22 @@ def test_second_derivatives(loss: Any, mode: str, y: np.ndarray) -> None:
     np.testing.assert_allclose(MODES[mode](curvature)(z), expected, rtol=1e-6, atol=1e-9)
 
 
+@tf.function(jit_compile=True)
+def curvature_under_xla(z: Any) -> Any:
+    with tf.GradientTape() as outer:
+        outer.watch(z)
+        with tf.GradientTape() as inner:
+            inner.watch(z)
+            value = cbcore_tf.sigmoid_focal_loss(Y, z, gamma=0.5)
+        slope = inner.gradient(value, z)
+    return outer.gradient(slope, z)
+
+
+def test_second_derivatives_are_zero_where_the_sigmoid_underflows() -> None:
+    z = np.where(ONE_HOT, 200, -200).astype(np.float32)
+    np.testing.assert_array_equal(curvature_under_xla(tf.constant(z)), 0)
+
+
 @pytest.mark.parametrize("loss", [*LOSSES, *FOCAL])
 def test_gradients_reach_soft_targets(loss: Any) -> None:
     t = tf.constant(SOFT)
