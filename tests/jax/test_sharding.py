@@ -1,5 +1,7 @@
 """Logits sharded over samples, over classes or over both: shards exchange one number a sample, never logits."""
 
+import functools
+import math
 import re
 from typing import Any
 
@@ -25,7 +27,6 @@ BOTH = ("data", "model")
 # of the samples and of the classes
 SHARDINGS = {"samples": (BOTH, None), "classes": (None, BOTH), "both": ("data", "model")}
 
-each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_sharding = pytest.mark.parametrize("sharding", SHARDINGS.values(), ids=SHARDINGS)
 
 
@@ -33,36 +34,60 @@ def mesh(kind: AxisType = AxisType.Auto) -> jax.sharding.Mesh:
     return jax.make_mesh((2, 4), BOTH, axis_types=(kind, kind))
 
 
-def shard(
-    sharding: Any, targets: np.ndarray, *, sharded_weights: bool = False, kind: AxisType = AxisType.Auto
-) -> list[jax.Array]:
+def shard(sharding: Any, targets: np.ndarray, kind: AxisType, *, weights: bool) -> list[jax.Array]:
+    """Return the arrays of a step on their devices; class weights sharded like the classes, or on every device."""
     samples, classes = sharding
     specs = [P(samples, classes), P(samples, classes) if targets.ndim == 2 else P(samples)]
-    specs += [P(classes if sharded_weights else None), P(samples)]
+    specs += [P(classes if weights else None), P(samples)]
     arrays = (LOGITS, targets, WEIGHTS, WHERE)
     return [jax.device_put(x, NamedSharding(mesh(kind), s)) for x, s in zip(arrays, specs, strict=True)]
 
 
-def exchanged(step: Any, arrays: list[jax.Array]) -> dict[str, int]:
+def exchanged(compiled: Any) -> dict[str, int]:
     """Return the collective operations of a compiled step, and how many numbers the largest of each moves."""
-    text = jax.jit(step).lower(*arrays).compile().as_text()
     found: dict[str, int] = {}
-    for shapes, name in re.findall(r"= (.*?) (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", text):
-        sizes = [np.prod([int(n) for n in shape.split(",") if n]) for shape in re.findall(r"\[([\d,]*)\]", shapes)]
-        found[name] = max(found.get(name, 0), int(sum(sizes)))
+    operation = r"= (.*?) (all-\w+|collective-\w+|reduce-scatter|ragged-all-to-all)(?:-start)?\("
+    for shapes, name in re.findall(operation, compiled.as_text()):
+        sizes = [math.prod(int(n) for n in shape.split(",") if n) for shape in re.findall(r"\[([\d,]*)\]", shapes)]
+        found[name] = max(found.get(name, 0), sum(sizes))
     return found
 
 
-@each_loss
+@functools.cache
+def on_one_device(name: str, soft: bool) -> tuple[jax.Array, jax.Array]:
+    step = jax.jit(jax.value_and_grad(lambda z, y, w, where: LOSSES[name](z, y, w, where=where)))
+    result: tuple[jax.Array, jax.Array] = step(LOGITS, SOFT if soft else INDEX, WEIGHTS, WHERE)
+    return result
+
+
+@pytest.mark.parametrize("name", LOSSES)
 @each_sharding
 @pytest.mark.parametrize(
-    ("targets", "sharded_weights"), [(INDEX, False), (INDEX, True), (SOFT, True)], ids=["index", "weights-too", "soft"]
+    ("kind", "soft", "weights"),
+    [
+        (AxisType.Auto, False, False),
+        (AxisType.Auto, False, True),
+        (AxisType.Auto, True, True),
+        (AxisType.Explicit, False, False),
+        (AxisType.Explicit, True, True),
+    ],
+    ids=["index", "index-weights", "soft-weights", "explicit", "explicit-soft-weights"],
 )
-def test_nothing_is_gathered(loss: Any, sharding: Any, targets: Any, sharded_weights: bool) -> None:
-    step = jax.value_and_grad(lambda z, y, w, where: loss(z, y, w, where=where))
-    moved = exchanged(step, shard(sharding, targets, sharded_weights=sharded_weights))
+def test_shards_give_the_same_numbers_and_gather_nothing(
+    name: str, sharding: Any, kind: AxisType, soft: bool, weights: bool
+) -> None:
+    """Also where axes are explicit, parts of the arrays' types."""
+    arrays = shard(sharding, SOFT if soft else INDEX, kind, weights=weights)
+    step = jax.jit(jax.value_and_grad(lambda z, y, w, where: LOSSES[name](z, y, w, where=where)))
+    compiled = step.lower(*arrays).compile()
+    moved = exchanged(compiled)
     assert set(moved) <= {"all-reduce"}
     assert moved.get("all-reduce", 0) <= 4 * SAMPLES
+    value, gradient = compiled(*arrays)
+    expected = on_one_device(name, soft)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-7)
+    assert gradient.sharding.is_equivalent_to(arrays[0].sharding, 2)
 
 
 @each_sharding
@@ -71,37 +96,21 @@ def test_a_gather_row_by_row_fails_that_test(sharding: Any) -> None:
         rows = lax.map(lambda row: -row[2] * jax.nn.log_softmax(row[0])[row[1]], (z, y, w[y]))
         return jnp.sum(rows, where=where)
 
-    assert "all-gather" in exchanged(jax.value_and_grad(step), shard(sharding, INDEX))
+    arrays = shard(sharding, INDEX, AxisType.Auto, weights=False)
+    assert "all-gather" in exchanged(jax.jit(jax.value_and_grad(step)).lower(*arrays).compile())
 
 
-@each_loss
-@each_sharding
-@pytest.mark.parametrize(
-    ("kind", "targets"),
-    [(AxisType.Auto, INDEX), (AxisType.Explicit, INDEX), (AxisType.Explicit, SOFT)],
-    ids=["auto", "explicit", "explicit-soft"],
-)
-def test_shards_give_the_same_numbers(loss: Any, sharding: Any, kind: AxisType, targets: Any) -> None:
-    """Also where axes are explicit, parts of the arrays' types."""
-    step = jax.jit(jax.value_and_grad(lambda z, y, w, where: loss(z, y, w, where=where)))
-    arrays = shard(sharding, targets, sharded_weights=targets is INDEX, kind=kind)
-    value, gradient = step(*arrays)
-    expected = step(LOGITS, targets, WEIGHTS, WHERE)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
-    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-7)
-    assert gradient.sharding.is_equivalent_to(arrays[0].sharding, 2)
+@pytest.mark.parametrize("name", LOSSES)
+def test_shard_map(name: str) -> None:
+    """Sums and counts of shards add up to those of the batch."""
 
+    def step(z: jax.Array, y: jax.Array, w: jax.Array, where: jax.Array) -> Any:
+        value, gradient = jax.value_and_grad(LOSSES[name])(z, y, w, where=where, reduction="sum")
+        valid = lax.psum(where.sum(dtype=jnp.float32), BOTH)
+        return lax.psum(value, BOTH) / valid, gradient / valid
 
-@each_loss
-def test_shard_map(loss: Any) -> None:
-    """The mean over equal shards of the mean of each is the mean of the batch."""
-
-    def step(z: jax.Array, y: jax.Array, w: jax.Array) -> Any:
-        value, gradient = jax.value_and_grad(loss)(z, y, w)
-        return lax.pmean(value, BOTH), gradient / 8
-
-    specs = {"in_specs": (P(BOTH), P(BOTH), P()), "out_specs": (P(), P(BOTH))}
-    value, gradient = jax.jit(jax.shard_map(step, mesh=mesh(), **specs))(LOGITS, INDEX, WEIGHTS)
-    expected = jax.jit(jax.value_and_grad(loss))(LOGITS, INDEX, WEIGHTS)
+    specs = {"in_specs": (P(BOTH), P(BOTH), P(), P(BOTH)), "out_specs": (P(), P(BOTH))}
+    value, gradient = jax.jit(jax.shard_map(step, mesh=mesh(), **specs))(LOGITS, INDEX, WEIGHTS, WHERE)
+    expected = on_one_device(name, soft=False)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-7)

@@ -1,0 +1,408 @@
+"""The Triton kernels without a GPU: their numbers in Triton's interpreter, their machine code from its compiler.
+
+Triton chooses between the two once, when it is imported, by an environment variable. So this file runs itself a second
+time, in a process of its own: with `TRITON_INTERPRET=1` it holds `TestInterpreted`, without it `TestCompiled`.
+"""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from cbcore_torch import sigmoid_focal_loss, softmax_cross_entropy
+from tests.support import spec
+from tests.support.torch_adapter import array, tensor
+
+if importlib.util.find_spec("triton") is None and not os.environ.get("CI"):
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+import triton
+import triton.language as tl
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+from torch._dynamo.backends.common import aot_autograd
+from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_functional
+from triton.backends.compiler import GPUTarget
+from triton.runtime import interpreter
+
+from cbcore_torch import _triton as kernels
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+H100 = GPUTarget("cuda", 90, 32)
+IGNORED = -100
+STRIDES = ("classes", "stride_n", "grad_n")
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "softmax": lambda z, y, scale: kernels.softmax(z, y, scale),
+    **{
+        f"gamma={gamma:g}": lambda z, y, scale, gamma=gamma: kernels.one_vs_all(z, y, scale, gamma)
+        for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0, 9.5)
+    },
+}
+COMPOSITES: dict[str, Callable[..., torch.Tensor]] = {
+    "softmax": lambda z, y, scale: softmax_cross_entropy(z, y, sample_weight=scale, reduction="none"),
+    **{
+        f"gamma={gamma:g}": lambda z, y, scale, gamma=gamma: sigmoid_focal_loss(
+            z, y, gamma=gamma, sample_weight=scale, reduction="none"
+        )
+        for gamma in (0.0, 0.5, 2.0)
+    },
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+class Adapter:
+    """The kernels in the conformance table: everything but the loss itself folds into one number a row."""
+
+    name = "triton"
+    dtypes = ("float32", "float16", "bfloat16")
+    modes = ("interpreted",)
+
+    def __call__(self, call: spec.Call, mode: str) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
+        logits = tensor(call.logits).requires_grad_()
+        rows = logits.movedim(call.axis, -1)
+        valid = np.ones(call.targets.shape, bool) if call.valid is None else call.valid
+        scale = np.where(valid, 1.0, 0.0)
+        if call.class_weights is not None:
+            scale = scale * call.class_weights[np.where(valid, call.targets, 0)]
+        if call.sample_weight is not None:
+            scale = scale * call.sample_weight
+        if call.reduction == "mean":
+            scale = scale / max(valid.sum(), 1)
+        elif call.reduction == "weighted_mean":
+            scale = scale / (scale.sum() or 1)
+        target = torch.from_numpy(np.where(valid, call.targets, IGNORED).reshape(-1))
+        row_scale = torch.from_numpy(scale.astype(np.float32).reshape(-1))
+        arguments = rows.reshape(-1, rows.shape[-1]), target, row_scale
+        loss = kernels.softmax(*arguments) if call.loss == "softmax" else kernels.one_vs_all(*arguments, call.gamma)
+        value = loss.reshape(valid.shape) if call.reduction == "none" else loss.sum()
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        return value.detach().numpy(), array(gradient)
+
+
+ADAPTER = Adapter()
+SOFT = {name for name, case in spec.cases().items() if case.targets.dtype.kind == "f"}
+CELLS = [
+    cell
+    for cell in spec.cells(ADAPTER, without=["label_smoothing"])
+    if cell.case not in SOFT and cell.loss != "focal-0" and (cell.dtype == "float32" or cell.loss in spec.TRACED)
+]
+
+
+def inputs(rows: int, classes: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(rows * classes)
+    z = (torch.randn(rows, classes, generator=generator) * 4).to(dtype).requires_grad_()
+    return z, torch.randint(classes, (rows,), generator=generator), torch.rand(rows, generator=generator) + 0.5
+
+
+def step(loss: Callable[..., torch.Tensor], z: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses and the gradient of their sum."""
+    value = loss(z, *rest)
+    return value.detach(), torch.autograd.grad(value.sum(), z)[0]
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the interpreter do as devices do: multiply-adds are fused, casts to bfloat16 round, a maximum drops NaN."""
+    plain = interpreter._convert_float
+
+    def fma(_: Any, x: Any, y: Any, z: Any) -> Any:
+        exact = x.data.astype(np.float64) * y.data + z.data  # the product of two float32 is exact in float64
+        return interpreter.TensorHandle(exact.astype(np.float32), z.dtype.scalar)
+
+    def convert(x: np.ndarray, source: Any, to: Any, rounding: Any) -> np.ndarray:
+        return x.astype(ml_dtypes.bfloat16).view(np.uint16) if to == tl.bfloat16 else plain(x, source, to, rounding)
+
+    builder = interpreter.InterpreterBuilder
+    monkeypatch.setattr(builder, "create_fma", fma)
+    monkeypatch.setattr(builder, "create_maxnumf", lambda self, x, y: self.binary_op(x, y, np.fmax))
+    monkeypatch.setattr(builder, "create_minnumf", lambda self, x, y: self.binary_op(x, y, np.fmin))
+    monkeypatch.setattr(interpreter, "_convert_float", convert)
+
+
+@pytest.mark.usefixtures("hardware")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, about infinities that the kernels mean to meet
+class TestInterpreted:
+    __test__ = INTERPRETED
+
+    @pytest.mark.parametrize("cell", CELLS, ids=str)
+    def test_values_and_gradients_agree_with_50_digits(self, cell: spec.Cell) -> None:
+        spec.check(ADAPTER, cell)
+
+    @pytest.mark.parametrize("classes", [1, 3, 17, 129, 1000, 1025, 9001])  # the last: two programs a row
+    @pytest.mark.parametrize("name", ["softmax", "gamma=0", "gamma=0.5", "gamma=2"])
+    def test_any_number_of_classes(self, name: str, classes: int) -> None:
+        z, y, scale = inputs(2, classes)
+        value, gradient = step(LOSSES[name], z, y, scale)
+        exact = z.detach().double().requires_grad_()  # the composite in float64 agrees with 50 digits to 1e-12
+        expected, expected_gradient = step(COMPOSITES[name], exact, y, scale.double())
+        floor = 2e-6 if name == "softmax" else 0.0
+        torch.testing.assert_close(value.double(), expected, rtol=4e-6, atol=floor)
+        torch.testing.assert_close(gradient.double(), expected_gradient, rtol=4e-6, atol=floor)
+
+    @pytest.mark.parametrize("low", [-1, 1])
+    @pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 1.0, 1.5, 2.0])
+    def test_approximate_units_at_the_limits_of_their_errors(
+        self, monkeypatch: pytest.MonkeyPatch, gamma: float, low: int
+    ) -> None:
+        """PTX promises 2^-22 for ex2.approx and 2^-22.9 for rsqrt.approx, both flushing to zero."""
+
+        tiny = np.finfo(np.float32).tiny
+
+        def unit(function: Callable[[Any], Any], error: float) -> Callable[..., Any]:
+            def approximate(_: Any, x: Any) -> Any:
+                y = (function(x.data.astype(np.float64)) * (1 + low * error)).astype(np.float32)
+                return interpreter.TensorHandle(np.where(y < tiny, np.float32(0), y), x.dtype.scalar)
+
+            return approximate
+
+        monkeypatch.setattr(interpreter.InterpreterBuilder, "create_exp2", unit(np.exp2, 2**-22))
+        monkeypatch.setattr(interpreter.InterpreterBuilder, "create_rsqrt", unit(lambda x: x**-0.5, 2**-22.9))
+        v = np.linspace(-86 / (1 + gamma), 20, 700, dtype=np.float32)
+        z = torch.from_numpy(-v)[:, None].requires_grad_()
+        y = torch.zeros(len(v), dtype=torch.long)
+        value, gradient = step(lambda *a: kernels.one_vs_all(*a, gamma), z, y, torch.ones(len(v)))
+        v = v.astype(np.float64)
+        softplus, sigmoid = np.logaddexp(0, v), np.exp(-np.logaddexp(0, -v))
+        power, rest = np.exp(-gamma * np.logaddexp(0, -v)), np.exp(-np.logaddexp(0, v))
+        slope = power * (gamma * rest * softplus + sigmoid)
+        spec.within("value", value.numpy(), power * softplus, 4e-6 * power * softplus)
+        spec.within("gradient", -gradient.numpy()[:, 0], slope, 4e-6 * slope)
+
+    @every_loss
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+    def test_ignored_rows_are_zero_and_targets_out_of_range_nan(
+        self, loss: Callable[..., torch.Tensor], dtype: torch.dtype
+    ) -> None:
+        z, y, scale = inputs(9, 5, dtype)
+        with torch.no_grad():
+            z[0], z[1], z[2] = torch.nan, torch.inf, -torch.inf
+        y[:6] = torch.tensor([IGNORED, 0, 7, -1, 5, 2**32])  # 5 and 7 lie inside the tile
+        scale[:3] = 0
+        value, gradient = step(loss, z, y, scale)
+        assert (value[:3] == 0).all()
+        assert (gradient[:3] == 0).all()
+        assert value[3:6].isnan().all()
+        assert gradient[3:6].isnan().all()
+        alone, alone_gradient = step(loss, z[6:], y[6:], scale[6:])
+        assert torch.equal(value[6:], alone)
+        assert torch.equal(gradient[6:], alone_gradient)
+
+    @every_loss
+    def test_nan_in_a_valid_row_is_not_hidden(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(2, 5)
+        with torch.no_grad():
+            z[1, (y[1] + 1) % 5] = torch.nan
+        value, gradient = step(loss, z, y, scale)
+        assert value.isnan().tolist() == [False, True]
+        assert gradient.isnan().any(1).tolist() == [False, True]
+
+    @every_loss
+    def test_a_class_at_minus_infinity_is_as_good_as_absent(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(3, 5)
+        wide = torch.cat([z.detach(), torch.full((3, 1), -torch.inf)], 1).requires_grad_()
+        value, gradient = step(loss, wide, y, scale)
+        expected, expected_gradient = step(loss, z, y, scale)
+        torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient[:, :5], expected_gradient, rtol=1e-6, atol=0)
+        assert (gradient[:, 5] == 0).all()
+
+    @every_loss
+    def test_empty_batch(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(0, 5)
+        value, gradient = step(loss, z, y, scale)
+        assert value.shape == (0,)
+        assert gradient.shape == (0, 5)
+
+    @every_loss
+    def test_strides(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(5, 40)
+        value, gradient = step(loss, z, y, scale)
+        transposed = z.detach().T.contiguous().T.requires_grad_()
+        padded = torch.full((5, 99), torch.nan)[:, 3:43].copy_(z.detach()).requires_grad_()
+        for other in (transposed, padded):
+            before = other.detach().clone()
+            for got, expected in zip(step(loss, other, y, scale), (value, gradient), strict=True):
+                assert torch.equal(got, expected)
+            assert torch.equal(other, before)
+        repeated = z.detach()[:1].expand(5, 40)
+        torch.testing.assert_close(loss(repeated, y, scale), loss(repeated.contiguous(), y, scale), rtol=0, atol=0)
+
+    @every_loss
+    def test_gradient_follows_upstream(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(4, 5)
+        with torch.no_grad():
+            z[1] = torch.inf  # its loss is not finite, and not used
+        upstream = torch.tensor([[2.0, 9], [0, 9], [-0.5, 9], [1, 9]])[:, 0]
+        (gradient,) = torch.autograd.grad(loss(z, y, scale), z, upstream)
+        _, plain = step(loss, z, y, scale)
+        assert (gradient[1] == 0).all()
+        torch.testing.assert_close(gradient[[0, 2, 3]], (plain * upstream[:, None])[[0, 2, 3]], rtol=1e-6, atol=0)
+
+    @every_loss
+    @pytest.mark.parametrize(("shape", "strides"), [((4, 5), (2**30, 1)), ((3, 4), (1, 2**30))])
+    def test_offsets_beyond_2_to_the_31(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        loss: Callable[..., torch.Tensor],
+        shape: tuple[int, int],
+        strides: tuple[int, int],
+    ) -> None:
+        """The file has holes, so that only the pages touched exist; the interpreter would copy all of it back."""
+        monkeypatch.setattr(interpreter.GridExecutor, "_restore_args_dev", lambda *_: None)
+        z, y, scale = inputs(*shape, torch.bfloat16)
+        file = torch.from_file(str(tmp_path / "logits"), shared=True, size=3 * 2**30 + 8, dtype=torch.bfloat16)
+        far = file.as_strided(shape, strides).copy_(z.detach()).requires_grad_()
+        for got, expected in zip(step(loss, far, y, scale), step(loss, z, y, scale), strict=True):
+            assert torch.equal(got, expected)
+
+    def test_gradient_offsets_beyond_2_to_the_31(self) -> None:
+        @triton.jit
+        def probe(out, rows, cols, stride_n, stride_c):  # type: ignore[no-untyped-def]
+            lane = tl.arange(0, 2)
+            offset = kernels._offset(tl.load(rows + lane), tl.load(cols + lane), stride_n, stride_c)
+            tl.store(out + lane, offset)
+
+        out = torch.zeros(2, dtype=torch.long)
+        at = torch.tensor([3, 2**20], dtype=torch.int32)
+        probe[(1,)](out, at, at, 100_000, 70_000)
+        assert out.tolist() == [510_000, 170_000 * 2**20]
+
+    def test_operators_keep_their_contract(self) -> None:
+        z, y, scale = inputs(3, 5)
+        checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+        stats = kernels._softmax(z, y, scale)[1].detach()
+        for operator, arguments in {
+            kernels.one_vs_all: (z, y, scale, 0.5),
+            kernels._softmax: (z, y, scale),
+            kernels._one_vs_all_gradient: (scale, z.detach(), y, scale, 0.5),
+            kernels._softmax_gradient: (scale, z.detach(), y, scale, stats),
+        }.items():
+            torch.library.opcheck(operator, arguments, test_utils=checks)
+
+    @every_loss
+    def test_torch_compile(self, loss: Callable[..., torch.Tensor]) -> None:
+        z, y, scale = inputs(3, 5)
+        compiled = torch.compile(loss, fullgraph=True, backend="eager")
+        for got, expected in zip(step(compiled, z, y, scale), step(loss, z, y, scale), strict=True):
+            assert torch.equal(got, expected)
+
+
+def tool(name: str) -> str:
+    try:
+        path: str = getattr(triton.knobs.nvidia, name).path
+    except RuntimeError:
+        pytest.skip(f"Triton has no {name}")
+    return path
+
+
+def compiled(kernel: Any, dtype: str, aligned: tuple[str, ...] = STRIDES, **constants: Any) -> Any:
+    """Compile a kernel for contiguous logits; `aligned` names the integers that are multiples of 16."""
+    tool("ptxas")
+    kinds = {"logits": f"*{dtype}", "grad": f"*{dtype}", "target": "*i64", "part": "fp32"}
+    kinds |= dict.fromkeys(("upstream", "row_scale", "loss", "stats"), "*fp32")
+    constants = {"ALIGN": 16, "ROWS": 1, "BLOCK": 1024, "stride_c": 1, "grad_c": 1} | constants
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in names}
+
+    def multiple(name: str) -> bool:
+        return name in (*aligned, "span") or signature[name][0] == "*"
+
+    source = triton.compiler.ASTSource(
+        kernel,
+        signature,
+        {(names.index(name),): value for name, value in constants.items() if name in names},
+        {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if multiple(name)},
+    )
+    return triton.compile(source, target=H100, options={"num_warps": 4})
+
+
+def disassemble(built: Any, folder: Path) -> tuple[list[str], dict[str, int]]:
+    """Return the machine instructions of a kernel and the resources that it takes."""
+    path = tool("cuobjdump")
+    (folder / "cubin").write_bytes(built.asm["cubin"])
+
+    def run(option: str) -> str:
+        return subprocess.run([path, option, folder / "cubin"], capture_output=True, text=True, check=True).stdout
+
+    resources = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", run("-res-usage"))}
+    instructions = re.findall(r"/\*[0-9a-f]{4,5}\*/ +(.*?) ;", run("-sass"))
+    return [text for text in instructions if text != "NOP"], resources
+
+
+class TestCompiled:
+    __test__ = not INTERPRETED
+
+    def test_in_the_interpreter(self) -> None:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
+        assert re.fullmatch(r"\d{3,} passed in .*", result.stdout.splitlines()[-1])
+
+    @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+    @pytest.mark.parametrize(
+        ("kernel", "power", "special", "most"),  # for 8 elements a thread; the target's block has code of its own
+        [
+            ("_softmax_forward", None, 16, 380),
+            ("_softmax_backward", None, 9, 280),
+            ("_one_vs_all_forward", "none", 8, 390),
+            ("_one_vs_all_forward", "half", 16, 450),
+            ("_one_vs_all_backward", "none", 2 * 16, 410),
+            ("_one_vs_all_backward", "half", 2 * 16, 740),
+        ],
+    )
+    def test_machine_code_does_not_spill_or_grow(
+        self, tmp_path: Path, kernel: str, power: str | None, special: int, most: int, dtype: str
+    ) -> None:
+        constants = {} if power is None else {"WHOLE": 0, "BROKEN": power}
+        instructions, resources = disassemble(compiled(getattr(kernels, kernel), dtype, **constants), tmp_path)
+        assert resources["STACK"] == resources["LOCAL"] == 0
+        assert resources["REG"] <= 64
+        assert sum("MUFU" in text for text in instructions) == special
+        assert 200 < len(instructions) < most
+
+    @pytest.mark.parametrize("kernel", ["_one_vs_all_forward", "_softmax_backward"])
+    def test_an_even_number_of_classes_is_read_in_pairs(self, kernel: str) -> None:
+        single, pairs = (
+            compiled(getattr(kernels, kernel), "bf16", (), ALIGN=align, WHOLE=0, BROKEN="none").asm["ptx"]
+            for align in (1, 2)
+        )
+        assert "global.b16" in single
+        assert "global.b16" not in pairs
+
+    @pytest.mark.parametrize("dynamic", [False, True])
+    def test_torch_compile_knows_what_the_kernels_write(self, monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
+        """From the step of a user to the graphs that a backend gets, as if on a GPU; there is none to run them on."""
+        monkeypatch.setattr(triton.runtime.driver, "_active", types.SimpleNamespace(get_current_target=lambda: H100))
+        written: list[Any] = []
+
+        def backend(module: torch.fx.GraphModule, _: Any) -> Any:
+            launches = module.graph.find_nodes(op="call_function", target=triton_kernel_wrapper_functional)
+            written.extend(node.kwargs["tensors_to_clone"] for node in launches)
+            outputs = [getattr(node, "meta", {}).get("val") for node in module.graph.output_node().args[0]]
+            return make_boxed_func(lambda *_: [zeros(x) if isinstance(x, torch.Tensor) else x for x in outputs])
+
+        def zeros(x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros([*map(int, x.shape)], dtype=x.dtype)
+
+        z, y, scale = inputs(64, 100, torch.bfloat16)
+        partition = min_cut_rematerialization_partition
+        stages = aot_autograd(fw_compiler=backend, bw_compiler=backend, partition_fn=partition)
+
+        @torch.compile(fullgraph=True, backend=stages, dynamic=dynamic)
+        def loss(z: torch.Tensor, y: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return kernels.one_vs_all(z, y, scale, 0.5).sum() + kernels.softmax(z, y, scale).sum()
+
+        _, gradient = step(loss, z, y, scale)
+        assert written == [["loss"], ["loss", "stats"], ["grad"], ["grad"]]
+        assert gradient.dtype == torch.bfloat16
