@@ -7,7 +7,7 @@ FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
-.PHONY: demo test lint packages check format clean
+.PHONY: bench demo test lint packages check format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain against class-balanced: tables and a figure
@@ -15,10 +15,13 @@ demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain agai
 
 test: $(VENV)/dev.stamp ## Prove the numbers; each framework in a process of its own
 	$(BIN)/python -m coverage erase
-	$(PYTEST) tests/core tests/torch tests/examples tests/test_*.py src/cbcore src/cbcore_torch
+	$(PYTEST) tests/core tests/torch tests/examples tests/benchmarks tests/test_*.py src/cbcore src/cbcore_torch
 	$(PYTEST) tests/jax src/cbcore_jax
 	$(PYTEST) tests/tf src/cbcore_tf
 	$(BIN)/python -m coverage report
+
+bench: $(VENV)/bench.stamp ## Time the losses against their peers, on a quiet machine
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 packages: $(VENV)/dev.stamp ## Prove the installation: the wheel with each extra, in a fresh environment
 	$(BIN)/python -m pytest tests/packaging

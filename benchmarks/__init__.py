@@ -1,0 +1,1 @@
+"""Speed and memory of the losses beside what people use instead; see README.md."""

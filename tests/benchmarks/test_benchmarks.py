@@ -1,0 +1,262 @@
+"""The benchmarks run, compare like with like, and count as they say. No test here asserts a time."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import fresh, machine, measure, table, targets
+from benchmarks.measure import Clock, Round
+from benchmarks.problem import Candidate, Outcome, Problem, deviation
+from benchmarks.records import Comparison, Record, Run, comparisons, merged, read_json, write_csv, write_json
+from benchmarks.run import checked, main, parse
+
+ROOT = Path(__file__).parents[2]
+SMALL = Problem("focal-0.5", 256, 100_000)
+
+
+def record(kind="ours", name="cbcore", mode="numba", median=0.010, **others) -> Record:
+    values = {
+        "framework": "torch", "device": "cpu", "loss": "focal-0.5", "rows": 256, "classes": 100_000, "dtype": "float32",
+        "minimum": median, "spread": 0.0, "faults": 0.0, "kept": 5, "dropped": 1, "quiet": True,
+    }  # fmt: skip
+    return Record(**{**values, "kind": kind, "name": name, "mode": mode, "median": median, **others})
+
+
+def run_with(*records: Record) -> Run:
+    return Run("torch", "cpu", {"CPU": "made by hand"}, ["a remark"], records)
+
+
+class TestStatistics:
+    def test_rotated(self):
+        assert [measure.rotated("abc", by) for by in range(4)] == [list("abc"), list("bca"), list("cab"), list("abc")]
+
+    def test_summarise(self):
+        assert measure.summarise([5.0, 1.0, 2.0, 3.0, 4.0]) == (3.0, 1.0, 2.0)
+
+    def test_busy_seconds_of_all_cores(self):
+        text = "cpu  100 20 30 4000 500 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+        ticks = 100 + 20 + 30 + 6 + 7 + 8  # without idle and waiting
+        assert measure.read_stat(text) == pytest.approx(ticks * measure._TICK)
+
+    def test_share_of_others(self):
+        before, tick = Clock(0.0, 0.0, 0.0), measure._TICK
+        # In a second on two cores: 1 s of ours, and 0.5 s of others, beside two ticks of bookkeeping.
+        assert measure.foreign_share(before, Clock(1.0, 1.0, 1.5 + 2 * tick), 2) == pytest.approx(0.25)
+        assert measure.foreign_share(before, Clock(1.0, 1.0, 1.0), 2) == 0
+
+    def test_busy_rounds_are_dropped(self):
+        rounds = [Round({"a": seconds}, {"a": 2.0}, foreign) for seconds, foreign in ((1, 0), (9, 0.5), (3, 0.05))]
+        result = measure.conclude(rounds, fewest=2)
+        assert (result.kept, result.dropped, result.quiet) == (2, 1, True)
+        assert result.timings["a"].seconds.median == 2
+        assert result.timings["a"].faults == 2
+
+    def test_the_quietest_are_kept_where_all_are_busy_and_that_is_said(self):
+        rounds = [Round({"a": seconds}, {"a": 0.0}, foreign) for seconds, foreign in ((1, 0.9), (9, 0.2), (3, 0.3))]
+        result = measure.conclude(rounds, fewest=2)
+        assert (result.kept, result.dropped, result.quiet) == (2, 1, False)
+        assert result.timings["a"].seconds.median == 6
+
+    def test_round_robin_runs_everything(self):
+        counts = {"a": 0, "b": 0}
+
+        def candidate(name: str) -> Candidate:
+            def step() -> None:
+                counts[name] += 1
+
+            return Candidate("peer", name, "", step, lambda _: Outcome(0.0, None))
+
+        result = measure.measure([candidate("a"), candidate("b")], measure.TINY)
+        assert set(result.timings) == {"a", "b"}
+        assert min(counts.values()) > measure.TINY.fewest
+
+
+class TestRightValue:
+    reference = Outcome(2.0, np.array([3.0, 4.0]))
+
+    def test_deviation_is_the_larger_of_loss_and_gradient(self):
+        assert deviation(Outcome(2.2, np.array([3.0, 4.0])), self.reference) == pytest.approx(0.1)
+        assert deviation(Outcome(2.0, np.array([3.0, 5.0])), self.reference) == pytest.approx(0.2)
+        assert deviation(Outcome(2.0, np.array([3.0, np.nan])), self.reference) == np.inf
+        assert deviation(Outcome(2.0, None), self.reference) == 0
+
+    def test_a_wrong_loss_is_not_timed(self):
+        outcomes = {"ours": 2.0, "right": 2.001, "wrong": 2.01}
+        candidates = [
+            Candidate("peer", name, "", lambda: None, lambda _, loss=loss: self.reference._replace(loss=loss))
+            for name, loss in outcomes.items()
+        ]
+        right, remarks = checked(SMALL, candidates)
+        assert [one.name for one in right] == ["ours", "right"]
+        assert remarks == ["wrong left out of focal-0.5 256x100000 float32: off by 0.005"]
+
+
+class TestRecords:
+    records = (
+        record(fresh=0.02, extra=1.0),
+        record(mode="row blocks", median=0.03),
+        record("peer", "slow", "", 0.5, fresh=1.0),
+        record("peer", "fast", "", 0.2, fresh=2.0),
+        record("peer", "elsewhere", "XLA", 0.001),
+        record("peer", "another loss", "", 0.001, loss="sigmoid"),
+        record("copy", "copy", "", 0.004),
+    )
+
+    def test_comparison(self):
+        first, second = comparisons(self.records)
+        assert first.peer is not None
+        assert (first.peer.name, first.ratio, first.copies) == ("fast", pytest.approx(20), pytest.approx(2.5))
+        assert first.fresh_ratio == pytest.approx(50)  # the fastest of fresh processes is another one
+        assert (second.ours.mode, second.fresh_ratio) == ("row blocks", None)
+        (alone,) = comparisons(self.records[:1])
+        assert (alone.peer, alone.ratio, alone.copies) == (None, None, None)
+
+    def test_written_and_read_again(self, tmp_path):
+        path = tmp_path / "runs.json"
+        assert read_json(path) == []
+        runs = [Run("torch", "cpu", {"CPU": "x"}, ["a"], list(self.records))]
+        write_json(runs, path)
+        assert read_json(path) == runs
+        write_csv(runs, path.with_suffix(".csv"))
+        assert len(path.with_suffix(".csv").read_text().splitlines()) == 1 + len(self.records)
+
+    def test_a_run_replaces_the_one_before(self):
+        old, new = run_with(), run_with(*self.records)
+        other = replace(old, framework="jax")
+        assert merged([old, other], new) == [other, new]
+
+    def test_page(self):
+        text = table.page([run_with(*self.records)])
+        assert "20.0x (≥ 14 met)" in text
+        assert "2.50x (≤ 1.8 MISSED)" in text
+        assert "50.0x (≥ 100 MISSED)" in text
+        assert "1.000 (≤ 1.02 met)" in text
+        assert "dropped because other processes were busy: 2 of 12;" not in text
+        assert "dropped because other processes were busy: 2 of 12" in text
+        assert text.endswith("## GPU\n\nnot run\n")
+        busy = table.page([run_with(*(replace(one, quiet=False) for one in self.records))])
+        assert "20.0x (≥ 14 busy)" in busy
+        assert "too few quiet ones" in busy
+
+    def test_plot(self, tmp_path):
+        pytest.importorskip("matplotlib")
+        from benchmarks import plot
+
+        png, svg = plot.save([run_with(*self.records)], tmp_path / "name")
+        image = png.read_bytes(), svg.read_bytes()
+        assert image[0].startswith(b"\x89PNG")
+        plot.save([run_with(*self.records)], tmp_path / "name")
+        assert (png.read_bytes(), svg.read_bytes()) == image
+
+
+class TestTargets:
+    def asked(self, mode="numba", **others) -> targets.Targets:
+        return targets.targets(Comparison(record(mode=mode, **others), None, None, None))
+
+    def test_of_torch(self):
+        assert self.asked() == targets.Targets(14.0, None, 1.8, 100.0, 1.02)
+        assert self.asked("row blocks", loss="softmax") == targets.Targets(1.05, None, None, 4.0, 1.05)
+        assert self.asked(rows=1024, classes=1000) == targets.Targets(extra=1.02)
+        assert self.asked(rows=1024, classes=1000, dtype="bfloat16", loss="sigmoid").ratio == 7.5
+        assert self.asked(rows=128, classes=10) == targets.Targets(seconds=30e-6)
+        assert self.asked("row blocks", rows=128, classes=10).ratio == 1.5
+        assert self.asked("composite") == targets.Targets()
+
+    def test_of_others(self):
+        assert self.asked("XLA", framework="tf").ratio == 1.25
+        assert self.asked("jit", framework="jax", loss="sigmoid") == targets.Targets(3.0)
+        assert self.asked("value", framework="numpy") == targets.Targets()
+        assert self.asked("default", device="cuda", rows=8192).seconds == 3.65e-3
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(12.34, "12.3 s"), (0.1234, "123 ms"), (0.0012, "1.20 ms"), (3.21e-5, "32.1 µs")]
+    )
+    def test_duration(self, seconds, text):
+        assert table.duration(seconds) == text
+
+    def test_columns_are_aligned(self):
+        lines = table.markdown(("a", "long header"), [("a long cell", "b")]).splitlines()
+        assert len({len(line) for line in lines}) == 1
+
+
+def test_fields_of_the_status() -> None:
+    assert fresh.kilobytes("VmPeak:\t  11 kB\nVmHWM:\t    8740 kB\n", "VmHWM") == 8740
+    with pytest.raises(ValueError, match="VmRSS"):
+        fresh.kilobytes("", "VmRSS")
+
+
+def test_peak_memory_of_a_step() -> None:
+    def candidate(size: int) -> Candidate:
+        def step() -> int:
+            return int(np.ones(size, np.uint8)[-1])
+
+        return Candidate("peer", "ones", "", step, lambda _: Outcome(0.0, None))
+
+    size = 64 << 20
+    assert fresh.first_steps(candidate(2 * size), candidate(size)).extra == pytest.approx(size, rel=0.05)
+
+
+def test_a_child_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        fresh.in_child("numpy", Problem("softmax", 4, 3), "nobody", "value")
+
+
+def test_copy_floor_copies() -> None:
+    copy = machine.copy_floor(Problem("softmax", 512, 1000))
+    assert copy.step().all()
+
+
+@pytest.mark.parametrize("arguments", [["--losses", "focal"], ["--shapes", "10"], ["--losses", "softmax-2"]])
+def test_bad_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(arguments)
+    assert "must be" in capsys.readouterr().err
+
+
+def test_unknown_path() -> None:
+    with pytest.raises(SystemExit, match="fast is not one of value"):
+        main(["--framework", "numpy", "--tiny", "--paths", "fast"])
+
+
+def test_no_gpu() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit, match="no GPU"):
+        main(["--framework", "torch", "--tiny", "--device", "cuda"])
+
+
+def test_tiny_run_prints_the_table_and_writes_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "new" / "machine.md"
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.run",
+        "--tiny",
+        "--framework",
+        "torch",
+        "--losses",
+        "softmax",
+        "focal-2",
+    ]
+    result = subprocess.run([*command, "--out", str(page)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for text in ("## torch, cpu", "- CPU: ", "cbcore", "torchvision's formula", "row blocks", "rounds dropped"):
+        assert text in result.stdout
+    assert result.stdout.count("| focal-2 ") == 2 * len({"numba", "row blocks"})
+    (run,) = json.loads(page.with_suffix(".json").read_text())
+    measured = [one for one in run["records"] if one["fresh"] is not None]
+    assert {one["kind"] for one in measured} == {"ours", "peer"}
+    assert all(one["extra"] > 0 for one in measured)
+    assert page.read_text().count("| focal-2 ") == 4
+    for suffix in (".csv", ".png", ".svg"):
+        assert page.with_suffix(suffix).stat().st_size > 0
