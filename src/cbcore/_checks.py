@@ -49,7 +49,7 @@ def imbalance(value: Any) -> None:
 def gamma(value: Any) -> None:
     """Check the focusing parameter of the focal loss."""
     number(value, "gamma", low=0)
-    if math.isinf(value):
+    if value == math.inf:
         raise ValueError("gamma must be finite, got inf")
 
 

@@ -119,6 +119,7 @@ def sigmoid_focal_loss(
     >>> sigmoid_focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
     tensor(1.5800)
     """
+    (gamma,) = {gamma}  # torch.compile makes a float that changes between calls symbolic; hashing makes it a number
     checks.gamma(gamma)
     return _loss(
         formulas.sigmoid_focal_loss(float(gamma)), float(gamma), input, target, class_weights,

@@ -99,6 +99,23 @@ def test_inductor(loss: Any) -> None:
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
+@pytest.mark.parametrize(
+    ("cls", "option", "values"),
+    [
+        (SigmoidFocalLoss, "gamma", (0.5, 2.0, 1.5, 0.3, 5.0)),
+        (SoftmaxCrossEntropy, "label_smoothing", (0.0, 0.1, 0.2, 0.3)),
+        (SigmoidCrossEntropy, "ignore_index", (-100, 1, 2, 3)),
+    ],
+)
+def test_compiled_options_may_change(cls: Any, option: str, values: tuple[float, ...]) -> None:
+    """The second value of a number makes torch.compile treat it as symbolic; gamma decides what is computed."""
+    torch.compiler.reset()
+    for value in values:
+        module = cls(WEIGHTS, **{option: value})
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(LOGITS, INDEX.clamp(0)), module(LOGITS, INDEX.clamp(0)))
+
+
 @pytest.mark.parametrize("cls", MODULES)
 def test_functional_call(cls: Any) -> None:
     module = cls(torch.ones(4, dtype=torch.float64))
