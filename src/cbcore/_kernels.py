@@ -11,7 +11,6 @@ Speed rests on loops that LLVM turns into SIMD code: no division checks (error_m
 """
 
 import functools
-import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,14 +36,26 @@ _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = map(f32, _L)
 _CHUNK = 2048  # elements: a float32 scratch stays in the first-level cache, and a float32 sum stays exact enough
 _NARROW = 128  # rows shorter than this are worked on several at a time
 
-_compile: Any = {"cache": True, "error_model": "numpy", "nogil": True}
-_exactly = njit(fastmath={"contract"}, **_compile)
-_summing = njit(fastmath={"contract", "reassoc", "nsz"}, **_compile)
+
+def _compiled(fastmath, **more):
+    def decorate(function):
+        options: Any = {"error_model": "numpy", "nogil": True, "fastmath": fastmath, **more}
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder to keep the machine code in
+            return njit(**options)(function)
+
+    return decorate
+
+
+_exactly = _compiled({"contract"})
+_inlined = _compiled({"contract"}, forceinline=True)  # a call that LLVM leaves in a loop keeps it from SIMD code
+_summing = _compiled({"contract", "reassoc", "nsz"})
 
 # ---------------------------------------------------------------- scalar functions
 
 
-@_exactly
+@_inlined
 def _exp(x):
     """exp(x) for x <= 0; 0 below -87; NaN stays NaN."""
     t = _FLUSH if x < _FLUSH else x
@@ -56,12 +67,12 @@ def _exp(x):
     return _ZERO if x < _FLUSH else p * i32(power).view(f32)
 
 
-@_exactly
+@_inlined
 def _log1p(e):
     return e * (_L0 + e * (_L1 + e * (_L2 + e * (_L3 + e * (_L4 + e * (_L5 + e * (_L6 + e * (_L7 + e * _L8))))))))
 
 
-@_exactly
+@_inlined
 def _term(v, gamma, kind):
     """f(v) = sigmoid(v)^gamma softplus(v) and its derivative; see `_formulas.focal_term`.
 
@@ -83,11 +94,12 @@ def _term(v, gamma, kind):
     else:
         whole = i32(gamma)
         power = _exp((gamma - f32(whole)) * ((v if v < _ZERO else _ZERO) - spread))
-        square = rising
-        for bit in (1, 2, 4, 8):
-            if whole & bit:
-                power = power * square
-            square = square * square
+        second = rising * rising
+        fourth = second * second
+        power *= rising if whole & i32(1) else _ONE  # no loop over the bits: it would keep LLVM from SIMD code
+        power *= second if whole & i32(2) else _ONE
+        power *= fourth if whole & i32(4) else _ONE
+        power *= fourth * fourth if whole & i32(8) else _ONE
     return power * softplus, power * (gamma * falling * softplus + rising)
 
 
@@ -215,6 +227,12 @@ def _sum(x):
 # ---------------------------------------------------------------- rows
 
 
+@_inlined
+def _row(gradient, i):
+    """Return row i; or, where nobody wants the gradient, the only row, to be written again and again."""
+    return gradient[min(i, len(gradient) - 1)]
+
+
 @_exactly
 def _is_skipped(target, scale, gradient):
     """Fill in the gradient of a row without a loss: zeros for scale 0, NaN for a target out of range."""
@@ -240,22 +258,22 @@ def one_vs_all(z, targets, scale, gamma, kind, gradient, losses, start, stop):
                     v[(i - top) * classes + targets[i]] *= -_ONE
             _terms(v, terms, slopes, gamma, kind)
         for i in range(top, end):
-            k = targets[i]
-            if _is_skipped(k, scale[i], gradient[i]):
+            k, row = targets[i], _row(gradient, i)
+            if _is_skipped(k, scale[i], row):
                 losses[i] = _ZERO if scale[i] == _ZERO else f32(np.nan)
             elif height > 1:
                 low = (i - top) * classes
-                out = _target_of(gradient[i], chunk)
+                out = _target_of(row, chunk)
                 for c in range(classes):
                     out[c] = scale[i] * slopes[low + c]
                 out[k] = -out[k]
-                _write(out, gradient[i])
+                _write(out, row)
                 losses[i] = scale[i] * _sum(terms[low : low + classes])
             else:
                 total = 0.0
                 for low in range(0, classes, _CHUNK):
                     x = _read(z[i, low : low + _CHUNK], chunk)
-                    out = _target_of(gradient[i, low : low + _CHUNK], slopes)
+                    out = _target_of(row[low : low + _CHUNK], slopes)
                     if low <= k < low + x.size:
                         j = k - low
                         total += _sum_terms(x[:j], out[:j], scale[i], gamma, kind)
@@ -265,7 +283,7 @@ def one_vs_all(z, targets, scale, gamma, kind, gradient, losses, start, stop):
                         out[j] = -scale[i] * slope
                     else:
                         total += _sum_terms(x, out, scale[i], gamma, kind)
-                    _write(out, gradient[i, low : low + _CHUNK])
+                    _write(out, row[low : low + _CHUNK])
                 losses[i] = f32(scale[i] * total)
 
 
@@ -275,8 +293,8 @@ def softmax(z, targets, scale, gradient, losses, start, stop):
     classes = z.shape[1]
     chunk, slopes = np.empty(_CHUNK, f32), np.empty(_CHUNK, f32)
     for i in range(start, stop):
-        k = targets[i]
-        if _is_skipped(k, scale[i], gradient[i]):
+        k, row = targets[i], _row(gradient, i)
+        if _is_skipped(k, scale[i], row):
             losses[i] = _ZERO if scale[i] == _ZERO else f32(np.nan)
             continue
         top = f32(-np.inf)
@@ -289,11 +307,11 @@ def softmax(z, targets, scale, gradient, losses, start, stop):
         losses[i] = f32(scale[i] * (np.float64(top) - np.float64(target) + np.log(total)))
         factor = f32(scale[i] / total)
         for low in range(0, classes, _CHUNK):
-            out = _target_of(gradient[i, low : low + _CHUNK], slopes)
+            out = _target_of(row[low : low + _CHUNK], slopes)
             _exp_each(_read(z[i, low : low + _CHUNK], chunk), out, top, factor)
             if low <= k < low + out.size:
                 out[k - low] -= scale[i]
-            _write(out, gradient[i, low : low + _CHUNK])
+            _write(out, row[low : low + _CHUNK])
 
 
 @_exactly
@@ -346,7 +364,9 @@ def row_scale(
     return scale
 
 
-def run(z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: int) -> tuple[Host, Host]:
+def run(
+    z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: int, with_gradient: bool
+) -> tuple[Host, Host | None]:
     """Return the scaled loss of each row, float32 (N,), and the gradient, the dtype and shape of z.
 
     Parameters
@@ -359,23 +379,25 @@ def run(z: Host, targets: Host, scale: Host, gamma: float | None, *, threads: in
     threads : int
         At the most. They are Python threads around kernels that release the interpreter lock, not numba's own: those
         abort the process after a fork, or on concurrent calls where no OpenMP is installed.
+    with_gradient : bool
+        Without, None is returned for it and nothing of its size allocated.
     """
-    gradient, losses = np.empty_like(z), np.empty(len(z), f32)
-    arguments: tuple[Any, ...] = (z, targets, scale, gradient, losses)
-    kernel = softmax
-    if gamma is not None:
-        kernel = one_vs_all
-        arguments = (z, targets, scale, f32(gamma), _KINDS.get(gamma, (0, 0, 0, 0)), gradient, losses)
-    threads = min(threads, len(z))
-    if threads < 2 or z.size < _ALONE:
-        kernel(*arguments, 0, len(z))
-        return losses, gradient
-    bounds = [len(z) * i // threads for i in range(threads + 1)]
-    waiting = [_pool(os.getpid()).submit(kernel, *arguments, *pair) for pair in itertools.pairwise(bounds[1:])]
-    kernel(*arguments, *bounds[:2])
+    rows, classes = z.shape
+    threads = min(threads, rows) if z.size >= _ALONE else 1
+    gradient = np.empty((rows if with_gradient else threads, classes), z.dtype)
+    losses = np.empty(rows, f32)
+    kernel = softmax if gamma is None else one_vs_all
+    kind = () if gamma is None else (f32(gamma), _KINDS.get(gamma, (0, 0, 0, 0)))
+
+    def work(thread: int) -> None:
+        out = gradient if with_gradient else gradient[thread : thread + 1]
+        kernel(z, targets, scale, *kind, out, losses, rows * thread // threads, rows * (thread + 1) // threads)
+
+    waiting = [_pool(os.getpid()).submit(work, thread) for thread in range(1, threads)]
+    work(0)
     for future in waiting:
         future.result()
-    return losses, gradient
+    return losses, gradient if with_gradient else None
 
 
 @functools.lru_cache(maxsize=1)

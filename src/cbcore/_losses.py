@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore import _fused as fused
 from cbcore import _ops as ops
 from cbcore._arrays import to_host
 
@@ -67,9 +68,8 @@ def softmax_cross_entropy(
     2.754769
     """
     checks.loss_options(reduction, label_smoothing)
-    return _loss(
-        formulas.softmax_cross_entropy, logits, targets, class_weights, axis, where, reduction, label_smoothing
-    )
+    sample_loss = formulas.softmax_cross_entropy
+    return _loss(sample_loss, None, logits, targets, class_weights, axis, where, reduction, label_smoothing)
 
 
 def sigmoid_cross_entropy(
@@ -114,7 +114,7 @@ def sigmoid_cross_entropy(
     """
     checks.loss_options(reduction, label_smoothing)
     sample_loss = formulas.sigmoid_focal_loss(0.0)
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(sample_loss, 0.0, logits, targets, class_weights, axis, where, reduction, label_smoothing)
 
 
 def sigmoid_focal_loss(
@@ -162,11 +162,12 @@ def sigmoid_focal_loss(
     checks.loss_options(reduction, label_smoothing)
     checks.gamma(gamma)
     sample_loss = formulas.sigmoid_focal_loss(float(gamma))
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(sample_loss, float(gamma), logits, targets, class_weights, axis, where, reduction, label_smoothing)
 
 
 def _loss(
     sample_loss: formulas.SampleLoss,
+    gamma: float | None,
     logits: Any,
     targets: Any,
     class_weights: Any,
@@ -204,6 +205,10 @@ def _loss(
         host = to_host(targets)[0]
         checks.label_range(host if where is None else host[to_host(where)[0]], logits.shape[axis], name="targets")
         targets = xp.astype(targets, xp.arange(1).dtype)  # the default integer: narrow ones cannot hold C
+    if is_numpy_array(logits):
+        if fused.takes(logits, targets, gamma, label_smoothing):
+            return fused.loss(gamma, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
+        sample_loss = fused.in_row_blocks(sample_loss)
     return formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, class_weights,
         axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),

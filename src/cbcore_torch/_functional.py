@@ -8,6 +8,8 @@ from cbcore import _formulas as formulas
 from cbcore_torch import _fused as fused
 from cbcore_torch import _ops as ops
 
+_SIGMOID = formulas.sigmoid_focal_loss(0.0)
+
 
 def softmax_cross_entropy(
     input: Tensor,
@@ -91,7 +93,7 @@ def sigmoid_cross_entropy(
     tensor(1.0942)
     """
     return _loss(
-        formulas.sigmoid_focal_loss(0.0), 0.0, input, target, class_weights,
+        _SIGMOID, 0.0, input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing,
     )  # fmt: skip
 
@@ -144,6 +146,10 @@ def _loss(
     if not target.is_floating_point():
         target = target.long()
     if fused.takes(input, target, class_weights, sample_weight, label_smoothing, gamma):
+        if gamma is None and axis == 1 and sample_weight is None:
+            native = fused.native_softmax(input, target, class_weights, ignore_index, reduction)
+            if native is not None:
+                return native
         return fused.loss(
             sample_loss, gamma, input, target, class_weights,
             axis=axis, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,

@@ -5,19 +5,22 @@ smoothing, float64 and float16, learned weights, second derivatives, and everyth
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cbcore import _formulas as formulas
 from cbcore_torch import _numba, _row_blocks
 from cbcore_torch import _ops as ops
 
+NATIVE = 1 << 14  # logits up to which calling a function of our own costs more than it brings to softmax
+_NO_INDEX = -(1 << 62)
+
 
 class Kernels(Protocol):
-    """What does the arithmetic: `_numba` or `_row_blocks`."""
+    """What does the arithmetic: `_numba` or `_row_blocks`. A scale is an array or a tensor, as the kernels like it."""
 
     def row_scale(
         self,
@@ -28,11 +31,16 @@ class Kernels(Protocol):
         reduction: str,
         classes: int,
         /,
-    ) -> Tensor:
-        """Fold everything that multiplies the loss of a row into one number, float32 (N,)."""
+    ) -> Any:
+        """Fold everything that multiplies the loss of a row into one number, float32 (N,).
 
-    def run(self, z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, /) -> tuple[Tensor, Tensor]:
-        """Return the scaled loss of each row, float32 (N,), and the gradient, the dtype and shape of z.
+        It is 0 for a row to ignore, and may be NaN for a target out of range.
+        """
+
+    def run(
+        self, z: Tensor, target: Tensor, scale: Any, gamma: float | None, with_gradient: bool, /
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the scaled loss of each row, float32 (N,), and the gradient, the dtype and shape of z, or None.
 
         A row of scale 0 gives zeros whatever it holds; a target out of range gives NaN. `gamma` is None for softmax.
         """
@@ -78,6 +86,27 @@ def _traced() -> bool:
     )
 
 
+def native_softmax(
+    input: Tensor, target: Tensor, class_weights: Tensor | None, ignore_index: int, reduction: str
+) -> Tensor | None:
+    """Return the small loss that PyTorch's own function gives sooner than one of ours, or None where it would not do.
+
+    It refuses every index that is no class. What such a sample gives, 0 or NaN, is left to `loss`.
+    """
+    if input.numel() > NATIVE or input.dtype != torch.float32 or input.ndim != 2 or reduction == "weighted_mean":
+        return None
+    if 0 <= ignore_index < input.shape[1]:
+        return None
+    if class_weights is not None:
+        class_weights = class_weights.float()
+        if reduction == "mean":
+            class_weights, reduction = class_weights / len(target), "sum"
+    try:
+        return functional.cross_entropy(input, target, class_weights, ignore_index=_NO_INDEX, reduction=reduction)
+    except IndexError:
+        return None
+
+
 def loss(
     sample_loss: formulas.SampleLoss,
     gamma: float | None,
@@ -91,57 +120,62 @@ def loss(
     reduction: str,
 ) -> Tensor:
     """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
-    z, classes, shape = input, input.shape[axis], target.shape
-    if z.ndim != 2 or axis != 1:
+    z, classes = input, input.shape[axis]
+    flat = z.ndim == 2 and axis == 1
+    if not flat:
         z, target = z.movedim(axis, -1).reshape(-1, classes), target.reshape(-1)
         sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
+    z, target = z.contiguous(), target.contiguous()
     scale = kernels().row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
+    call = Call(sample_loss, gamma, target, scale, ignore_index, reduction)
+    value: Tensor = FusedLoss.apply(z, call)  # type: ignore[no-untyped-call]
+    return value if flat or reduction != "none" else value.view(input.shape[:axis] + input.shape[axis + 1 :])
 
-    def composite(z: Tensor) -> Tensor:
-        """Return the same in operations that can be differentiated again."""
+
+class Call(NamedTuple):
+    """What a loss is computed from, beside the logits (N, C)."""
+
+    sample_loss: formulas.SampleLoss
+    gamma: float | None
+    target: Tensor
+    scale: Any
+    ignore_index: int
+    reduction: str
+
+    def composite(self, z: Tensor) -> Tensor:
+        """Return the same loss in operations that can be differentiated again."""
         value: Tensor = formulas.class_balanced_loss(
-            ops, sample_loss, z, target, None,
-            axis=1, valid=target != ignore_index, sample_weight=scale, label_smoothing=0.0,
-            reduction="none" if reduction == "none" else "sum",
+            ops, self.sample_loss, z, self.target, None,
+            axis=1, valid=self.target != self.ignore_index, sample_weight=torch.as_tensor(self.scale),
+            reduction="none" if self.reduction == "none" else "sum", label_smoothing=0.0,
         )  # fmt: skip
         return value
-
-    value: Tensor = FusedLoss.apply(z.contiguous(), target.contiguous(), scale, gamma, reduction, composite)  # type: ignore[no-untyped-call]
-    return value.view(shape) if reduction == "none" else value
 
 
 class FusedLoss(torch.autograd.Function):
     """The sum of the scaled losses, or each for reduction "none"; the gradient is made in the forward."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        z: Tensor,
-        target: Tensor,
-        scale: Tensor,
-        gamma: float | None,
-        reduction: str,
-        composite: Callable[[Tensor], Tensor],
-    ) -> Tensor:
+    def forward(ctx: Any, z: Tensor, call: Call) -> Tensor:
         """Compute the loss and keep the gradient for the backward."""
-        losses, gradient = kernels().run(z, target, scale, gamma)
-        if z.requires_grad:
-            ctx.save_for_backward(z, target, scale)
-            ctx.gradient, ctx.gamma, ctx.composite = gradient, gamma, composite
-        return losses if reduction == "none" else losses.sum()
+        losses, gradient = kernels().run(z, call.target, call.scale, call.gamma, ctx.needs_input_grad[0])
+        if gradient is not None:
+            ctx.save_for_backward(z, call.target)  # to be told if they change before they are read again
+            ctx.gradient, ctx.call = gradient, call
+        return losses if call.reduction == "none" else losses.sum()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
         """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
-        z, target, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
-            gradient = torch.autograd.grad(ctx.composite(z), z, upstream, create_graph=True)[0]
-            return gradient, None, None, None, None, None
+            z, _ = ctx.saved_tensors
+            return torch.autograd.grad(ctx.call.composite(z), z, upstream, create_graph=True)[0], None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
-            gradient = kernels().run(z, target, scale, ctx.gamma)[1]
+            z, target = ctx.saved_tensors
+            gradient = kernels().run(z, target, ctx.call.scale, ctx.call.gamma, True)[1]
         if upstream.ndim:
             gradient.mul_(upstream[:, None])
         elif (factor := upstream.item()) != 1.0:
             gradient.mul_(factor)
-        return gradient, None, None, None, None, None
+        return gradient, None

@@ -21,26 +21,26 @@ def row_scale(
     reduction: str,
     classes: int,  # noqa: ARG001 -- the kernel itself meets the targets out of range
     /,
-) -> Tensor:
+) -> Host:
     """As `_fused.Kernels`."""
     from cbcore import _kernels
 
-    scale = _kernels.row_scale(
-        target.numpy(), _float32(class_weights), _float32(sample_weight), ignore_index, reduction
-    )
-    return torch.from_numpy(scale)
+    return _kernels.row_scale(target.numpy(), _float32(class_weights), _float32(sample_weight), ignore_index, reduction)
 
 
-def run(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, /) -> tuple[Tensor, Tensor]:
+def run(
+    z: Tensor, target: Tensor, scale: Host, gamma: float | None, with_gradient: bool, /
+) -> tuple[Tensor, Tensor | None]:
     """As `_fused.Kernels`."""
     from cbcore import _kernels
 
     half = z.dtype == torch.bfloat16
     bits = z.detach().view(torch.uint16) if half else z.detach()
-    threads = torch.get_num_threads()
-    losses, gradient = _kernels.run(bits.numpy(), target.numpy(), scale.numpy(), gamma, threads=threads)
-    result = torch.from_numpy(gradient)
-    return torch.from_numpy(losses), result.view(torch.bfloat16) if half else result
+    losses, gradient = _kernels.run(
+        bits.numpy(), target.numpy(), scale, gamma, threads=torch.get_num_threads(), with_gradient=with_gradient
+    )
+    result = None if gradient is None else torch.from_numpy(gradient)
+    return torch.from_numpy(losses), result.view(torch.bfloat16) if half and result is not None else result
 
 
 def _float32(weights: Tensor | None) -> Host | None:

@@ -1,7 +1,8 @@
 """The fused CPU kernels in PyTorch itself, where numba is not installed.
 
 Rows are worked on in blocks that stay in the cache, with `out=` everywhere: beside the gradient only a few buffers of
-a block are allocated. A fresh buffer the size of the logits would cost more in page faults than the arithmetic.
+a block are allocated. A fresh buffer the size of the logits would cost more in page faults than the arithmetic. Of
+operations that would do, the fastest is taken: PyTorch's softmax and sigmoid cost half of its exp.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1 << 19  # logits
+_HUGE_PAGES = 1 << 22  # bytes: from here on NumPy asks for them
 
 
 def row_scale(
@@ -21,68 +23,82 @@ def row_scale(
     /,
 ) -> Tensor:
     """As `_fused.Kernels`."""
-    valid = target != ignore_index
-    scale = valid.float()
-    if class_weights is not None:
-        index = target.clamp(0, classes - 1)
-        scale *= class_weights.float()[index]
-        scale.masked_fill_((index != target) & valid, torch.nan)  # whatever the weight of the class at the clamp
+    index = target.clamp(0, classes - 1)
+    scale = torch.ones(target.shape) if class_weights is None else class_weights[index].float()
     if sample_weight is not None:
-        scale = torch.where(valid, scale * sample_weight, 0)
+        scale = scale * sample_weight.float()
+    count = target.numel()
+    wrong = index != target
+    if 0 <= ignore_index < classes or wrong.any():  # a read, but of a tensor on the host
+        ignored = target == ignore_index
+        scale = scale.masked_fill(wrong, torch.nan).masked_fill(ignored, 0)
+        count -= int(ignored.sum())
     if reduction == "mean":
-        scale /= max(int(valid.sum()), 1)
+        scale = scale / max(count, 1)
     elif reduction == "weighted_mean":
-        scale /= scale.sum().item() or 1.0
+        scale = scale / (scale.sum().item() or 1.0)
     return scale
 
 
-def run(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, /) -> tuple[Tensor, Tensor]:
+def run(
+    z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, with_gradient: bool, /
+) -> tuple[Tensor, Tensor | None]:
     """As `_fused.Kernels`."""
     z = z.detach()
     rows, classes = z.shape
-    gradient, losses = empty(z), torch.empty(rows)
-    wrong = ((target < 0) | (target >= classes)) & (scale != 0)
-    index = torch.where((target < 0) | (target >= classes), 0, target)[:, None]
-    height = max(_BLOCK // classes, 1)
-    buffers = [torch.empty(min(height, rows), classes) for _ in range(2 if gamma is None else 3)]
+    height = _height(rows, classes)
+    gradient, losses = empty(z if with_gradient else z[:height]), torch.empty(rows)
+    index = target.clamp(0, classes - 1)[:, None]  # where that changes it, the scale is NaN
+    count = (1 if gamma is None else 2 + bool(gamma)) - (z.dtype == torch.float32)
+    buffers = [torch.empty(height, classes) for _ in range(count)]
     for low in range(0, rows, height):
-        part = slice(low, low + height)
-        work = [buffer[: len(z[part])] for buffer in buffers]
-        if z.dtype == torch.float32:
-            work[0] = gradient[part]
+        part = slice(low, low + height) if height < rows else ...
+        x, out = z[part], gradient[part if with_gradient else slice(0, rows - low)]
+        work = [buffer[: len(x)] for buffer in buffers]
+        slope = out if out.dtype == torch.float32 else work.pop()
         if gamma is None:
-            _softmax(z[part], index[part], work, losses[part])
+            _softmax(x, index[part], slope, losses[part])
         else:
-            _one_vs_all(z[part], index[part], gamma, work, losses[part])
-        torch.mul(work[0], scale[part, None], out=work[0])
-        if work[0].dtype != gradient.dtype:
-            gradient[part].copy_(work[0])
+            _one_vs_all(x, index[part], gamma, slope, work, losses[part])
+        if with_gradient:
+            torch.mul(slope, scale[part, None], out=out)
     losses.mul_(scale)
-    for mask, value in ((scale == 0, 0.0), (wrong, torch.nan)):
-        if mask.any():  # a read, but of a tensor on the host
-            losses[mask] = value
-            gradient[mask] = value
-    return losses, gradient
+    skipped = scale == 0
+    if skipped.any():  # a read, but of a tensor on the host; such rows may hold NaN
+        losses.masked_fill_(skipped, 0)
+        if with_gradient:
+            gradient.masked_fill_(skipped[:, None], 0)
+    return losses, gradient if with_gradient else None
 
 
 def empty(like: Tensor) -> Tensor:
-    """Allocate as NumPy does: it asks for huge pages, which cost a tenth of the page faults."""
+    """Allocate as NumPy does where it asks for huge pages, which cost a tenth of the page faults."""
+    if like.nbytes < _HUGE_PAGES:
+        return torch.empty(like.shape, dtype=like.dtype)
     if like.dtype == torch.bfloat16:
         return torch.from_numpy(np.empty(like.shape, np.int16)).view(torch.bfloat16)
     return torch.from_numpy(np.empty(like.shape, np.float32))
 
 
-def _softmax(z: Tensor, index: Tensor, work: list[Tensor], losses: Tensor) -> None:
-    slope, log_p = work
-    torch.log_softmax(z, 1, dtype=torch.float32, out=log_p)
-    torch.neg(log_p.gather(1, index)[:, 0], out=losses)
-    torch.exp(log_p, out=slope)
+def _height(rows: int, classes: int) -> int:
+    """Return the rows of a block, which the threads share out evenly."""
+    threads = torch.get_num_threads()
+    return min(max(_BLOCK // (classes * threads), 1) * threads, rows)
+
+
+def _softmax(z: Tensor, index: Tensor, slope: Tensor, losses: Tensor) -> None:
+    """-log p_y = (max z - z_y) - log(max p), for the largest of the probabilities is 1 / sum exp(z - max z)."""
+    if z.dtype != slope.dtype:
+        z = slope.copy_(z)
+    torch.sub(torch.amax(z, 1), z.gather(1, index)[:, 0], out=losses)
+    torch.softmax(z, 1, out=slope)
+    losses.sub_(torch.amax(slope, 1).log_())
     slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
 
 
-def _one_vs_all(z: Tensor, index: Tensor, gamma: float, work: list[Tensor], losses: Tensor) -> None:
+def _one_vs_all(z: Tensor, index: Tensor, gamma: float, v: Tensor, work: list[Tensor], losses: Tensor) -> None:
     """See `cbcore._formulas.focal_term`: f(v) = sigmoid(v)^gamma softplus(v), v = -z at the target and z elsewhere."""
-    v, softplus, rising = work
+    softplus = work[0]
     v.copy_(z)
     v.scatter_(1, index, v.gather(1, index).neg_())
     torch.ops.aten.softplus.out(v, out=softplus)
@@ -90,22 +106,10 @@ def _one_vs_all(z: Tensor, index: Tensor, gamma: float, work: list[Tensor], loss
         torch.sum(softplus, 1, out=losses)
         torch.sigmoid(v, out=v)
     else:
-        torch.sigmoid(v, out=rising)
-        falling, power = _falling_and_power(v, rising, gamma)
-        softplus_power = softplus * power
-        torch.sum(softplus_power, 1, out=losses)
-        softplus_power.mul_(falling).mul_(gamma)
-        torch.addcmul(softplus_power, rising, power, out=v)
+        power = torch.sigmoid(v, out=work[1])
+        falling = torch.sigmoid(v.neg_(), out=v)  # 1 - sigmoid(v) would lose digits
+        torch.addcmul(power, falling, softplus, value=gamma, out=v)
+        power.pow_(gamma)
+        torch.sum(softplus.mul_(power), 1, out=losses)
+        v.mul_(power)
     v.scatter_(1, index, v.gather(1, index).neg_())
-
-
-def _falling_and_power(v: Tensor, rising: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return sigmoid(-v) and sigmoid(v)^gamma."""
-    falling = torch.sigmoid(-v)  # 1 - rising would lose digits
-    if gamma == 0.5:
-        return falling, rising.sqrt()
-    whole, part = int(gamma), gamma - int(gamma)
-    power = rising**whole if whole else torch.ones_like(rising)
-    if part:
-        power = power * torch.exp(part * torch.nn.functional.logsigmoid(v))
-    return falling, power

@@ -3,13 +3,15 @@ import pytest
 from tests.support import metamorphic, spec
 from tests.support.numpy_adapter import NumpyAdapter
 
-ADAPTER = NumpyAdapter()
+ADAPTERS = {path: NumpyAdapter(path) for path in ("formulas", "row blocks", "numba")}
+CELLS = [(path, cell) for path, adapter in ADAPTERS.items() for cell in spec.cells(adapter, without=["sample_weight"])]
 
 
-@pytest.mark.parametrize("cell", spec.cells(ADAPTER, without=["sample_weight"]), ids=str)
-def test_values_agree_with_50_digits(cell: spec.Cell) -> None:
-    spec.check(ADAPTER, cell)
+@pytest.mark.parametrize(("path", "cell"), CELLS, ids=[f"{path}-{cell}" for path, cell in CELLS])
+def test_values_agree_with_50_digits(path: str, cell: spec.Cell) -> None:
+    spec.check(ADAPTERS[path], cell)
 
 
-def test_metamorphic_properties() -> None:
-    metamorphic.check(ADAPTER)
+@pytest.mark.parametrize("path", ADAPTERS)
+def test_metamorphic_properties(path: str) -> None:
+    metamorphic.check(ADAPTERS[path])

@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 import cbcore
+from cbcore import _fused
 from tests.support.spec import Call
 
 LOSSES = {
@@ -15,11 +17,24 @@ LOSSES = {
 
 
 class NumpyAdapter:
-    name = "numpy"
-    dtypes = ("float64", "float32", "float16")
+    """The formulas as such, or one of the paths of large batches, by force."""
+
     modes = ("eager",)
 
+    def __init__(self, path: str = "formulas") -> None:
+        self.name = "numpy" if path == "formulas" else f"numpy, {path}"
+        self.path = path
+        self.dtypes: tuple[str, ...] = ("float32",) if path == "numba" else ("float64", "float32", "float16")
+
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: ARG002
+        with pytest.MonkeyPatch.context() as patch:
+            if self.path == "row blocks":
+                patch.setattr(_fused, "_BLOCK", 1)
+            if self.path == "numba":
+                patch.setattr(_fused, "_LARGE", 0)
+            return self.value(call), None
+
+    def value(self, call: Call) -> np.ndarray:
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
         value = LOSSES[call.loss](
             read_only(call.logits),
@@ -31,7 +46,7 @@ class NumpyAdapter:
             label_smoothing=call.label_smoothing,
             **options,
         )
-        return np.asarray(value), None
+        return np.asarray(value)
 
 
 def read_only(x: np.ndarray | None) -> np.ndarray | None:

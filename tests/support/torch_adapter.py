@@ -29,6 +29,8 @@ class TorchAdapter:
         self.path = path
         self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
         self.modes: tuple[str, ...] = ("eager",)
+        if path == "native":
+            self.dtypes = ("float32",)
         if path == "composite":
             self.dtypes, self.modes = ("float64", "float32", "float16", "bfloat16"), ("eager", "compiled")
 
@@ -60,8 +62,10 @@ class TorchAdapter:
 
 @contextmanager
 def force(path: str) -> Iterator[None]:
-    """Take one of the paths "composite", "row blocks" and "numba"."""
+    """Take one of the paths "composite", "native", "row blocks" and "numba"."""
     with pytest.MonkeyPatch.context() as patch:
+        if path != "native":
+            patch.setattr(_fused, "NATIVE", -1)
         if path == "composite":
             patch.setattr(_fused, "takes", lambda *_: False)
         elif path == "row blocks":

@@ -1,6 +1,8 @@
 """The fused CPU path: when it is taken, and that it behaves as any differentiable function."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +18,7 @@ from tests.support.torch_adapter import LOSSES, force
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
-PATHS = ["numba", "row blocks"]
+PATHS = ["numba", "row blocks", "native"]  # native: for softmax; the others take numba there
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -186,5 +188,33 @@ def test_after_a_fork() -> None:
 def _in_child() -> float:
     from cbcore import _kernels
 
-    losses, _ = _kernels.run(BIG.numpy(), BIG_Y.numpy(), torch.full((64,), 1 / 64).numpy(), 0.5, threads=2)
+    scale = torch.full((64,), 1 / 64).numpy()
+    losses, _ = _kernels.run(BIG.numpy(), BIG_Y.numpy(), scale, 0.5, threads=2, with_gradient=False)
     return float(losses.sum())
+
+
+@each_path
+@each_loss
+def test_without_a_gradient_none_is_made(path: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    with force(path):
+        kernels = _fused.kernels()
+        run = kernels.run
+        monkeypatch.setattr(kernels, "run", lambda *arguments: made.append(run(*arguments)) or made[-1])
+        with torch.no_grad():
+            value = loss(BIG, BIG_Y)
+        torch.testing.assert_close(value, loss(BIG.clone().requires_grad_(), BIG_Y).detach())
+    assert [gradient is None for _, gradient in made] == [True, False]
+
+
+def test_where_machine_code_cannot_be_kept() -> None:
+    """As in a container whose file system is read-only: numba then refuses to keep it, and it is compiled again."""
+    script = """
+from numba.core import caching
+(caching.CacheImpl if hasattr(caching, "CacheImpl") else caching._CacheImpl)._locator_classes = []
+import torch, cbcore_torch
+from cbcore_torch import _fused
+assert _fused.kernels().__name__.endswith("_numba")
+assert abs(cbcore_torch.sigmoid_cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])) - 4 * 0.6931472) < 1e-5
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
