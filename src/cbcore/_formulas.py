@@ -53,9 +53,9 @@ def focal_term(ops: Ops, v: Array, gamma: float) -> Array:
 
 def focal_term_derivative(ops: Ops, v: Array, gamma: float) -> Array:
     """Return f'(v) = sigmoid(v)^gamma (gamma (1 - sigmoid(v)) softplus(v) + sigmoid(v)), for custom gradients."""
-    slope = sigmoid(ops, v)
+    slope = ops.sigmoid(v)
     if gamma:
-        slope = slope - gamma * sigmoid(ops, -v) * ops.log_sigmoid(-v)
+        slope = slope - gamma * ops.sigmoid(-v) * ops.log_sigmoid(-v)
     return _modulate(ops, slope, v, gamma)
 
 
@@ -68,20 +68,10 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     """
     whole, part = int(gamma), gamma - int(gamma)
     if whole:
-        x = x * sigmoid(ops, v) ** whole
+        x = x * ops.sigmoid(v) ** whole
     if part:
         x = x * ops.exp(part * ops.log_sigmoid(v))
     return x
-
-
-def sigmoid(ops: Ops, v: Array) -> Array:
-    """Return 1 / (1 + exp(-v)) so that its derivative by autodiff keeps every digit too.
-
-    Frameworks differentiate their own as s * (1 - s), which cancels: 38 float32 spacings in the gradient at gamma = 5.
-    Every branch is the one for v >= 0 at v = 0, where abs() and minimum() would have no derivative.
-    """
-    small = ops.exp(ops.where(v < 0, v, -v))
-    return ops.where(v < 0, small, 1.0) / (1.0 + small)
 
 
 def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Array:

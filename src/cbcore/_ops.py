@@ -27,6 +27,14 @@ class Ops(Protocol):
     def exp(self, x: Array, /) -> Array:
         """Return e**x."""
 
+    def sigmoid(self, x: Array, /) -> Array:
+        """Return 1 / (1 + exp(-x)), to full relative precision, and so that its derivative has it too.
+
+        Frameworks differentiate their own as s * (1 - s), which cancels: 38 float32 spacings off in the gradient of
+        the focal loss at gamma = 5. Where that is what autodiff would use, write it out, every branch being the one
+        for x >= 0 at x = 0.
+        """
+
     def log_sigmoid(self, x: Array, /) -> Array:
         """Return log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), to full relative precision."""
 
@@ -70,6 +78,12 @@ def is_floating(x: Array, /) -> bool:
 
 def exp(x: Array, /) -> Array:
     return array_namespace(x).exp(x)
+
+
+def sigmoid(x: Array, /) -> Array:
+    xp = array_namespace(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, small, 1.0) / (1.0 + small)
 
 
 def log_sigmoid(x: Array, /) -> Array:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 exp = jnp.exp
-sigmoid = jax.nn.sigmoid
 
 # atanh(sqrt(q)) / sqrt(q) on [0, 1/9], relative error 4e-9
 _ATANH = (0.1407888918, 0.1398257887, 0.2001229762, 0.3333316082, 1.000000004)
@@ -28,6 +27,17 @@ def cast(x: Array, like: Array, /) -> Array:
 
 def is_floating(x: Array, /) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
+@jax.custom_jvp
+def sigmoid(x: Array, /) -> Array:
+    return jax.nn.sigmoid(x)
+
+
+@sigmoid.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return sigmoid(x), sigmoid(x) * sigmoid(-x) * tangent
 
 
 @jax.custom_jvp

@@ -20,6 +20,11 @@ def is_floating(x: Tensor, /) -> bool:
     return x.is_floating_point()
 
 
+def sigmoid(x: Tensor, /) -> Tensor:
+    small = torch.exp(torch.where(x < 0, x, -x))
+    return torch.where(x < 0, small, 1.0) / (1.0 + small)
+
+
 def log_softmax(x: Tensor, axis: int, /) -> Tensor:
     return torch.log_softmax(x, axis)
 

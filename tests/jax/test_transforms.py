@@ -153,7 +153,7 @@ def test_labels_of_any_integer_dtype(loss: Any, dtype: Any) -> None:
     assert np.isnan(loss(logits, (targets - 1).astype(dtype)))
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_the_gradient_needs_no_memory_but_its_own(gamma: float) -> None:
     """Plain autodiff stores two or three more arrays of the size of the logits."""
     arrays = jnp.zeros((64, 4096)), jnp.zeros(64, int), jnp.ones(4096)
