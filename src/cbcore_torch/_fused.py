@@ -1,20 +1,21 @@
-"""The fused path on the CPU: one pass over the logits gives the loss and leaves the gradient.
+"""The fused paths: on the CPU one pass over the logits gives the loss and leaves the gradient; for GPUs see `_cuda`.
 
-What it does not take goes through the composite of `cbcore._formulas`, with the same numbers: soft targets, label
-smoothing, float64 and float16, learned weights, second derivatives, and everything that traces or transforms.
+What they do not take goes through the composite of `cbcore._formulas`, with the same numbers: soft targets, label
+smoothing, float64, learned weights, second derivatives, and everything that traces or transforms.
 """
 
 import functools
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cbcore import _formulas as formulas
-from cbcore_torch import _numba, _row_blocks
-from cbcore_torch import _ops as ops
+from cbcore_torch import _cuda, _numba, _row_blocks
+from cbcore_torch._call import Call
 
+DTYPES = (torch.float32, torch.bfloat16)
 NATIVE = 1 << 14  # logits up to which calling a function of our own costs more than it brings to softmax
 _NO_INDEX = -(1 << 62)
 
@@ -62,8 +63,7 @@ def takes(
 ) -> bool:
     """Tell whether the fused path gives this loss. All are questions about kinds and modes, none about values."""
     return (
-        (input.dtype == torch.float32 or input.dtype == torch.bfloat16)
-        and input.is_cpu
+        (input.dtype in _cuda.DTYPES if _on_gpu(input) else input.is_cpu and input.dtype in DTYPES)
         and (type(input) is Tensor or type(input) is torch.nn.Parameter)
         and input.numel() > 0
         and not target.is_floating_point()
@@ -73,6 +73,10 @@ def takes(
         and not (sample_weight is not None and sample_weight.requires_grad)
         and not _traced()
     )
+
+
+def _on_gpu(input: Tensor) -> bool:
+    return _cuda.PROVED and input.is_cuda and _cuda.is_installed()
 
 
 def _traced() -> bool:
@@ -93,7 +97,13 @@ def native_softmax(
 
     It refuses every index that is no class. What such a sample gives, 0 or NaN, is left to `loss`.
     """
-    if input.numel() > NATIVE or input.dtype != torch.float32 or input.ndim != 2 or reduction == "weighted_mean":
+    if (
+        not input.is_cpu
+        or input.numel() > NATIVE
+        or input.dtype != torch.float32
+        or input.ndim != 2
+        or reduction == "weighted_mean"
+    ):
         return None
     if 0 <= ignore_index < input.shape[1]:
         return None
@@ -125,31 +135,14 @@ def loss(
     if not flat:
         z, target = z.movedim(axis, -1).reshape(-1, classes), target.reshape(-1)
         sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
-    z, target = z.contiguous(), target.contiguous()
-    scale = kernels().row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
+    target = target.contiguous()
+    on_gpu = _on_gpu(input)
+    row_scale = _cuda.row_scale if on_gpu else kernels().row_scale
+    scale = row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
     call = Call(sample_loss, gamma, target, scale, ignore_index, reduction)
-    value: Tensor = FusedLoss.apply(z, call)  # type: ignore[no-untyped-call]
+    function, z = (_cuda.TritonLoss, z) if on_gpu else (FusedLoss, z.contiguous())
+    value: Tensor = function.apply(z, call)  # type: ignore[no-untyped-call]
     return value if flat or reduction != "none" else value.view(input.shape[:axis] + input.shape[axis + 1 :])
-
-
-class Call(NamedTuple):
-    """What a loss is computed from, beside the logits (N, C)."""
-
-    sample_loss: formulas.SampleLoss
-    gamma: float | None
-    target: Tensor
-    scale: Any
-    ignore_index: int
-    reduction: str
-
-    def composite(self, z: Tensor) -> Tensor:
-        """Return the same loss in operations that can be differentiated again."""
-        value: Tensor = formulas.class_balanced_loss(
-            ops, self.sample_loss, z, self.target, None,
-            axis=1, valid=self.target != self.ignore_index, sample_weight=torch.as_tensor(self.scale),
-            reduction="none" if self.reduction == "none" else "sum", label_smoothing=0.0,
-        )  # fmt: skip
-        return value
 
 
 class FusedLoss(torch.autograd.Function):

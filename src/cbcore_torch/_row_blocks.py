@@ -9,35 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cbcore_torch._row_scale import row_scale
+
+__all__ = ["row_scale", "run"]
+
 _BLOCK = 1 << 19  # logits
 _HUGE_PAGES = 1 << 22  # bytes: from here on NumPy asks for them
-
-
-def row_scale(
-    target: Tensor,
-    class_weights: Tensor | None,
-    sample_weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    classes: int,
-    /,
-) -> Tensor:
-    """As `_fused.Kernels`."""
-    index = target.clamp(0, classes - 1)
-    scale = torch.ones(target.shape) if class_weights is None else class_weights[index].float()
-    if sample_weight is not None:
-        scale = scale * sample_weight.float()
-    count = target.numel()
-    wrong = index != target
-    if 0 <= ignore_index < classes or wrong.any():  # a read, but of a tensor on the host
-        ignored = target == ignore_index
-        scale = scale.masked_fill(wrong, torch.nan).masked_fill(ignored, 0)
-        count -= int(ignored.sum())
-    if reduction == "mean":
-        scale = scale / max(count, 1)
-    elif reduction == "weighted_mean":
-        scale = scale / (scale.sum().item() or 1.0)
-    return scale
 
 
 def run(

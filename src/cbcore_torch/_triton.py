@@ -325,3 +325,22 @@ _softmax.register_autograd(
     lambda ctx, up, _: (_softmax_gradient(up, *ctx.saved_tensors), None, None),
     setup_context=_save_softmax,
 )
+
+
+def forward(logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor | None]:
+    """Return the losses, and what the gradient of softmax (gamma None) is made from beside the logits."""
+    if gamma is None:
+        losses, stats = _softmax(logits, target, row_scale)
+        return losses, stats
+    return one_vs_all(logits, target, row_scale, gamma), None
+
+
+def gradient(
+    upstream: Tensor, logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float | None, stats: Tensor | None
+) -> Tensor:
+    """Return the gradient for upstream gradients (N,) of the losses, in the dtype of the logits."""
+    if gamma is None:
+        made: Tensor = _softmax_gradient(upstream, logits, target, row_scale, stats)
+    else:
+        made = _one_vs_all_gradient(upstream, logits, target, row_scale, gamma)
+    return made

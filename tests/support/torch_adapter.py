@@ -31,6 +31,8 @@ class TorchAdapter:
         self.modes: tuple[str, ...] = ("eager",)
         if path == "native":
             self.dtypes = ("float32",)
+        if path == "triton":
+            self.dtypes, self.modes = ("float32", "float16", "bfloat16"), ("interpreted",)
         if path == "composite":
             self.dtypes, self.modes = ("float64", "float32", "float16", "bfloat16"), ("eager", "compiled")
 
@@ -62,12 +64,14 @@ class TorchAdapter:
 
 @contextmanager
 def force(path: str) -> Iterator[None]:
-    """Take one of the paths "composite", "native", "row blocks" and "numba"."""
+    """Take one of the paths "composite", "native", "row blocks", "numba" and "triton" (in Triton's interpreter)."""
     with pytest.MonkeyPatch.context() as patch:
         if path != "native":
             patch.setattr(_fused, "NATIVE", -1)
         if path == "composite":
             patch.setattr(_fused, "takes", lambda *_: False)
+        elif path == "triton":
+            patch.setattr(_fused, "_on_gpu", lambda _: True)
         elif path == "row blocks":
             patch.setattr(_fused, "kernels", lambda: _row_blocks)
         else:

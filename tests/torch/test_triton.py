@@ -21,7 +21,7 @@ import torch
 
 from cbcore_torch import sigmoid_focal_loss, softmax_cross_entropy
 from tests.support import spec
-from tests.support.torch_adapter import array, tensor
+from tests.support.torch_adapter import TorchAdapter, force
 
 if importlib.util.find_spec("triton") is None and not os.environ.get("CI"):
     pytest.skip("Triton is not installed", allow_module_level=True)
@@ -59,36 +59,7 @@ COMPOSITES: dict[str, Callable[..., torch.Tensor]] = {
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-class Adapter:
-    """The kernels in the conformance table: everything but the loss itself folds into one number a row."""
-
-    name = "triton"
-    dtypes = ("float32", "float16", "bfloat16")
-    modes = ("interpreted",)
-
-    def __call__(self, call: spec.Call, mode: str) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG002
-        logits = tensor(call.logits).requires_grad_()
-        rows = logits.movedim(call.axis, -1)
-        valid = np.ones(call.targets.shape, bool) if call.valid is None else call.valid
-        scale = np.where(valid, 1.0, 0.0)
-        if call.class_weights is not None:
-            scale = scale * call.class_weights[np.where(valid, call.targets, 0)]
-        if call.sample_weight is not None:
-            scale = scale * call.sample_weight
-        if call.reduction == "mean":
-            scale = scale / max(valid.sum(), 1)
-        elif call.reduction == "weighted_mean":
-            scale = scale / (scale.sum() or 1)
-        target = torch.from_numpy(np.where(valid, call.targets, IGNORED).reshape(-1))
-        row_scale = torch.from_numpy(scale.astype(np.float32).reshape(-1))
-        arguments = rows.reshape(-1, rows.shape[-1]), target, row_scale
-        loss = kernels.softmax(*arguments) if call.loss == "softmax" else kernels.one_vs_all(*arguments, call.gamma)
-        value = loss.reshape(valid.shape) if call.reduction == "none" else loss.sum()
-        (gradient,) = torch.autograd.grad(value.sum(), logits)
-        return value.detach().numpy(), array(gradient)
-
-
-ADAPTER = Adapter()
+ADAPTER = TorchAdapter("triton")
 SOFT = {name for name, case in spec.cases().items() if case.targets.dtype.kind == "f"}
 CELLS = [
     cell
@@ -136,6 +107,29 @@ class TestInterpreted:
     @pytest.mark.parametrize("cell", CELLS, ids=str)
     def test_values_and_gradients_agree_with_50_digits(self, cell: spec.Cell) -> None:
         spec.check(ADAPTER, cell)
+
+    @pytest.mark.parametrize("loss", [softmax_cross_entropy, sigmoid_focal_loss])
+    @pytest.mark.parametrize("reduction", ["none", "sum", "mean", "weighted_mean"])
+    def test_options_and_second_derivatives(self, loss: Callable[..., torch.Tensor], reduction: str) -> None:
+        z, y, sample_weight = inputs(6, 5)
+        y[0] = IGNORED
+        weights = torch.tensor([1.0, 2, 3, 4, 0])
+        results = []
+        for path in ("triton", "composite"):
+            with force(path):
+                value = loss(z, y, weights, sample_weight=sample_weight, reduction=reduction)
+            (first,) = torch.autograd.grad(value.sum(), z, retain_graph=True)
+            (again,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+            (second,) = torch.autograd.grad((again**2).sum(), z)
+            results.append((value.detach(), first, again.detach(), second))
+        torch.testing.assert_close(*results, rtol=2e-5, atol=1e-6)
+
+    def test_a_target_out_of_range_beside_a_class_of_no_weight(self) -> None:
+        z, y, _ = inputs(3, 5)
+        y[1] = 5
+        with force("triton"):
+            value = sigmoid_focal_loss(z, y, torch.tensor([1.0, 1, 1, 1, 0]), reduction="none")
+        assert value.isnan().tolist() == [False, True, False]
 
     @pytest.mark.parametrize("classes", [1, 3, 17, 129, 1000, 1025, 9001])  # the last: two programs a row
     @pytest.mark.parametrize("name", ["softmax", "gamma=0", "gamma=0.5", "gamma=2"])

@@ -1,0 +1,29 @@
+"""What the fused functions are given beside the logits."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cbcore import _formulas as formulas
+from cbcore_torch import _ops as ops
+
+
+class Call(NamedTuple):
+    """What a loss is computed from, beside the logits (N, C)."""
+
+    sample_loss: formulas.SampleLoss
+    gamma: float | None
+    target: Tensor
+    scale: Any
+    ignore_index: int
+    reduction: str
+
+    def composite(self, z: Tensor) -> Tensor:
+        """Return the same loss in operations that can be differentiated again."""
+        value: Tensor = formulas.class_balanced_loss(
+            ops, self.sample_loss, z, self.target, None,
+            axis=1, valid=self.target != self.ignore_index, sample_weight=torch.as_tensor(self.scale),
+            reduction="none" if self.reduction == "none" else "sum", label_smoothing=0.0,
+        )  # fmt: skip
+        return value
