@@ -18,7 +18,7 @@ PACKAGES = (
     "cbcore", "numpy", "scipy", "numba", "torch", "triton", "jax", "jaxlib", "optax", "tensorflow", "keras",
     "balanced-loss", "cbloss", "kornia",
 )  # fmt: skip
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
 
 def threads() -> int:
@@ -67,7 +67,8 @@ def keep_heap_warm(size: int) -> bool:
         mallopt, malloc, free = libc.mallopt, libc.malloc, libc.free
     except AttributeError:  # not glibc
         return False
-    if not (mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1)):
+    # One arena: those of other threads cannot hold a large block, and would fetch it from the system again.
+    if not (mallopt(_ARENA_MAX, 1) and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1)):
         return False
     # Not by NumPy: it asks for huge pages, which most blocks of most candidates do not have in a training process.
     malloc.restype, malloc.argtypes, free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]

@@ -63,13 +63,15 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     """Return sigmoid(v)^gamma x.
 
     sigmoid(v) = 1 - p^t is taken from v itself, never from p^t. Its whole power is a product: exp(gamma log sigmoid)
-    would turn a rounding of gamma * |v| into a relative error (6e-6 at gamma = 5 in float32). Its broken power is an
-    exp(log): the derivative of a power below 1 is infinite where sigmoid(v) underflows, and NaN after that.
+    would turn a rounding of gamma * |v| into a relative error (6e-6 at gamma = 5 in float32). Its broken power is a
+    root or an exp(log): the derivative of a power below 1 is infinite where sigmoid(v) underflows, and NaN after that.
     """
     whole, part = int(gamma), gamma - int(gamma)
     if whole:
         x = x * ops.sigmoid(v) ** whole
-    if part:
+    if part == 0.5:
+        x = x * ops.sqrt(ops.sigmoid(v))
+    elif part:
         x = x * ops.exp(part * ops.log_sigmoid(v))
     return x
 

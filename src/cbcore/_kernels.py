@@ -33,7 +33,7 @@ _L = (0.9999999699, -0.4999949314, 0.3331909673, -0.2484298169, 0.1910600499, -0
 _E0, _E1, _E2, _E3, _E4, _E5, _E6 = map(f32, _E)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = map(f32, _L)
 
-_CHUNK = 2048  # elements: a float32 scratch stays in the first-level cache, and a float32 sum stays exact enough
+_CHUNK = 2048  # elements: a float32 scratch stays in the first-level cache, and a float32 sum exact enough
 _NARROW = 128  # rows shorter than this are worked on several at a time
 
 
@@ -106,69 +106,31 @@ def _term(v, gamma, kind):
 # ---------------------------------------------------------------- float32 and bfloat16
 
 
-@_exactly
-def _widen(bits):
-    return u32(u32(bits) << u32(16)).view(f32)
+def _load(x):
+    """Return an element in float32: as it is, or widened from the bits of a bfloat16."""
 
 
-@_exactly
-def _narrow(x):
-    """Round to nearest, ties to even."""
-    bits = f32(x).view(u32)
-    return u16(u32(bits + u32(0x7FFF) + (u32(bits >> u32(16)) & u32(1))) >> u32(16))
+def _as_element(value, array):
+    """Return a float32 as an element of the array: as it is, or the bits of the nearest bfloat16, ties to even."""
 
 
-def _read(source, chunk):
-    """Return source in float32: itself, or widened into the chunk."""
+@overload(_load, jit_options={"forceinline": True})
+def _load_either(x):
+    if x.bitwidth == 16:
+        return lambda x: u32(u32(x) << u32(16)).view(f32)
+    return lambda x: x
 
 
-def _target_of(destination, chunk):
-    """Return where to write a gradient in float32: its destination, or the chunk."""
+@overload(_as_element, jit_options={"forceinline": True})
+def _as_element_either(value, array):
+    if array.dtype.bitwidth == 32:
+        return lambda value, array: f32(value)  # noqa: ARG005
 
+    def narrow(value, array):
+        bits = f32(value).view(u32)
+        return u16(u32(bits + u32(0x7FFF) + (u32(bits >> u32(16)) & u32(1))) >> u32(16))
 
-def _write(x, destination):
-    """Bring what was written to `_target_of` to its destination."""
-
-
-@overload(_read)
-def _read_either(source, chunk):
-    def widen(source, chunk):
-        x = chunk[: source.size]
-        for i in range(source.size):
-            x[i] = _widen(source[i])
-        return x
-
-    return widen if source.dtype.bitwidth == 16 else lambda source, chunk: source  # noqa: ARG005
-
-
-@overload(_target_of)
-def _target_of_either(destination, chunk):
-    if destination.dtype.bitwidth == 16:
-        return lambda destination, chunk: chunk[: destination.size]
-    return lambda destination, chunk: destination  # noqa: ARG005
-
-
-@overload(_write)
-def _write_either(x, destination):
-    def narrow(x, destination):
-        for i in range(destination.size):
-            destination[i] = _narrow(x[i])
-
-    return narrow if destination.dtype.bitwidth == 16 else lambda x, destination: None  # noqa: ARG005
-
-
-def _fill(destination, value):
-    """Set all of a gradient to a float32 value."""
-
-
-@overload(_fill)
-def _fill_either(destination, value):
-    narrow = destination.dtype.bitwidth == 16
-
-    def fill(destination, value):
-        destination[:] = _narrow(value) if narrow else value
-
-    return fill
+    return narrow
 
 
 # ---------------------------------------------------------------- loops over one chunk
@@ -185,9 +147,9 @@ def _sum_terms(v, slopes, scale, gamma, kind):
     """Write the scaled derivatives; return the sum of the losses."""
     total = _ZERO
     for i in range(v.size):
-        loss, slope = _term(v[i], gamma, kind)
+        loss, slope = _term(_load(v[i]), gamma, kind)
         total += loss
-        slopes[i] = scale * slope
+        slopes[i] = _as_element(scale * slope, slopes)
     return total
 
 
@@ -196,7 +158,7 @@ def _largest(x):
     """Return the maximum, by integers that order like floats: a float maximum is not turned into SIMD code."""
     best = i32(-(2**31))
     for i in range(x.size):
-        bits = f32(x[i]).view(i32)
+        bits = f32(_load(x[i])).view(i32)
         key = i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
         best = key if key > best else best
     return i32(best ^ i32(i32(best >> i32(31)) & i32(0x7FFFFFFF))).view(f32)
@@ -206,14 +168,14 @@ def _largest(x):
 def _sum_exp(x, offset):
     total = _ZERO
     for i in range(x.size):
-        total += _exp(x[i] - offset)
+        total += _exp(_load(x[i]) - offset)
     return total
 
 
 @_exactly
 def _exp_each(x, out, offset, factor):
     for i in range(x.size):
-        out[i] = factor * _exp(x[i] - offset)
+        out[i] = _as_element(factor * _exp(_load(x[i]) - offset), out)
 
 
 @_summing
@@ -238,7 +200,7 @@ def _is_skipped(target, scale, gradient):
     """Fill in the gradient of a row without a loss: zeros for scale 0, NaN for a target out of range."""
     if scale != _ZERO and 0 <= target < gradient.size:
         return False
-    _fill(gradient, _ZERO if scale == _ZERO else f32(np.nan))
+    gradient[:] = _as_element(_ZERO if scale == _ZERO else f32(np.nan), gradient)
     return True
 
 
@@ -246,13 +208,15 @@ def _is_skipped(target, scale, gradient):
 def one_vs_all(z, targets, scale, gamma, kind, gradient, losses, start, stop):
     """Compute rows start to stop: scaled losses, summed over classes, and their gradient."""
     classes = z.shape[1]
-    chunk, slopes, terms = np.empty(_CHUNK, f32), np.empty(_CHUNK, f32), np.empty(_CHUNK, f32)
+    v_of, slopes, terms = np.empty(_CHUNK, f32), np.empty(_CHUNK, f32), np.empty(_CHUNK, f32)
     height = _CHUNK // classes if classes < _NARROW else 1
     for top in range(start, stop, height):
         end = min(top + height, stop)
         if height > 1:  # several short rows at a time, so that the loop over them is long
-            v = chunk[: (end - top) * classes]
-            v[:] = _read(z[top:end].reshape(-1), terms)
+            v = v_of[: (end - top) * classes]
+            flat = z[top:end].reshape(-1)
+            for c in range(flat.size):
+                v[c] = _load(flat[c])
             for i in range(top, end):
                 if 0 <= targets[i] < classes:
                     v[(i - top) * classes + targets[i]] *= -_ONE
@@ -263,27 +227,23 @@ def one_vs_all(z, targets, scale, gamma, kind, gradient, losses, start, stop):
                 losses[i] = _ZERO if scale[i] == _ZERO else f32(np.nan)
             elif height > 1:
                 low = (i - top) * classes
-                out = _target_of(row, chunk)
+                slopes[low + k] = -slopes[low + k]
                 for c in range(classes):
-                    out[c] = scale[i] * slopes[low + c]
-                out[k] = -out[k]
-                _write(out, row)
+                    row[c] = _as_element(scale[i] * slopes[low + c], row)
                 losses[i] = scale[i] * _sum(terms[low : low + classes])
             else:
                 total = 0.0
                 for low in range(0, classes, _CHUNK):
-                    x = _read(z[i, low : low + _CHUNK], chunk)
-                    out = _target_of(row[low : low + _CHUNK], slopes)
+                    x, out = z[i, low : low + _CHUNK], row[low : low + _CHUNK]
                     if low <= k < low + x.size:
                         j = k - low
                         total += _sum_terms(x[:j], out[:j], scale[i], gamma, kind)
                         total += _sum_terms(x[j + 1 :], out[j + 1 :], scale[i], gamma, kind)
-                        loss, slope = _term(-x[j], gamma, kind)
+                        loss, slope = _term(-_load(x[j]), gamma, kind)
                         total += loss
-                        out[j] = -scale[i] * slope
+                        out[j] = _as_element(-scale[i] * slope, out)
                     else:
                         total += _sum_terms(x, out, scale[i], gamma, kind)
-                    _write(out, row[low : low + _CHUNK])
                 losses[i] = f32(scale[i] * total)
 
 
@@ -291,7 +251,6 @@ def one_vs_all(z, targets, scale, gamma, kind, gradient, losses, start, stop):
 def softmax(z, targets, scale, gradient, losses, start, stop):
     """Compute rows start to stop: scaled losses and their gradient."""
     classes = z.shape[1]
-    chunk, slopes = np.empty(_CHUNK, f32), np.empty(_CHUNK, f32)
     for i in range(start, stop):
         k, row = targets[i], _row(gradient, i)
         if _is_skipped(k, scale[i], row):
@@ -299,19 +258,15 @@ def softmax(z, targets, scale, gradient, losses, start, stop):
             continue
         top = f32(-np.inf)
         for low in range(0, classes, _CHUNK):
-            top = max(top, _largest(_read(z[i, low : low + _CHUNK], chunk)))
+            top = max(top, _largest(z[i, low : low + _CHUNK]))
         total = 0.0
         for low in range(0, classes, _CHUNK):
-            total += _sum_exp(_read(z[i, low : low + _CHUNK], chunk), top)
-        target = _read(z[i, k : k + 1], chunk)[0]
+            total += _sum_exp(z[i, low : low + _CHUNK], top)
+        target = _load(z[i, k])
         losses[i] = f32(scale[i] * (np.float64(top) - np.float64(target) + np.log(total)))
         factor = f32(scale[i] / total)
-        for low in range(0, classes, _CHUNK):
-            out = _target_of(row[low : low + _CHUNK], slopes)
-            _exp_each(_read(z[i, low : low + _CHUNK], chunk), out, top, factor)
-            if low <= k < low + out.size:
-                out[k - low] -= scale[i]
-            _write(out, row[low : low + _CHUNK])
+        _exp_each(z[i], row, top, factor)
+        row[k] = _as_element(factor * _exp(target - top) - scale[i], row)
 
 
 @_exactly

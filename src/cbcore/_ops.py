@@ -35,6 +35,9 @@ class Ops(Protocol):
         for x >= 0 at x = 0.
         """
 
+    def sqrt(self, x: Array, /) -> Array:
+        """Return the square root of x >= 0, with a derivative that is finite at 0, where the root may be tiny."""
+
     def log_sigmoid(self, x: Array, /) -> Array:
         """Return log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), to full relative precision."""
 
@@ -78,6 +81,10 @@ def is_floating(x: Array, /) -> bool:
 
 def exp(x: Array, /) -> Array:
     return array_namespace(x).exp(x)
+
+
+def sqrt(x: Array, /) -> Array:
+    return array_namespace(x).sqrt(x)
 
 
 def sigmoid(x: Array, /) -> Array:

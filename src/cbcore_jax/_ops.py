@@ -29,6 +29,10 @@ def is_floating(x: Array, /) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
+def sqrt(x: Array, /) -> Array:
+    return jnp.sqrt(jnp.maximum(x, jnp.finfo(x.dtype).tiny))  # type: ignore[no-untyped-call]
+
+
 @jax.custom_jvp
 def sigmoid(x: Array, /) -> Array:
     return jax.nn.sigmoid(x)

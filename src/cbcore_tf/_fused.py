@@ -8,11 +8,11 @@ import functools
 import operator
 from typing import Any, TypeAlias
 
-import numpy as np
 import tensorflow as tf
 
 from cbcore import _formulas as formulas
 from cbcore._ops import Ops
+from cbcore_tf._ops import sqrt
 
 Tensor: TypeAlias = Any
 
@@ -135,8 +135,8 @@ def _power(z: Tensor, small: Tensor, gamma: float, minus: bool) -> Tensor:
     whole, part = int(gamma), gamma - int(gamma)
     sigmoid = _sigmoid(z, small, minus)
     factors = [sigmoid] * whole
-    if part == 0.5:  # the derivative of a root is infinite where sigmoid underflows
-        factors.append(tf.sqrt(tf.maximum(sigmoid, np.finfo(z.dtype.as_numpy_dtype).tiny)))
+    if part == 0.5:
+        factors.append(sqrt(sigmoid))
     elif part:
         factors.append(tf.exp(-part * _softplus(z, small, not minus)))
     return functools.reduce(operator.mul, factors)

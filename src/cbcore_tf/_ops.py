@@ -6,6 +6,7 @@ XLA, their gradients included. Below that TensorFlow flushes float32 to zero.
 
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 Tensor: TypeAlias = Any
@@ -13,6 +14,10 @@ Tensor: TypeAlias = Any
 exp = tf.exp
 sigmoid = tf.sigmoid
 log_sigmoid = tf.math.log_sigmoid
+
+
+def sqrt(x: Tensor, /) -> Tensor:
+    return tf.sqrt(tf.maximum(x, x.dtype.as_numpy_dtype(np.finfo(x.dtype.as_numpy_dtype).tiny)))
 
 
 def upcast(x: Tensor, /) -> Tensor:

@@ -20,6 +20,10 @@ def is_floating(x: Tensor, /) -> bool:
     return x.is_floating_point()
 
 
+def sqrt(x: Tensor, /) -> Tensor:
+    return x.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+
+
 def sigmoid(x: Tensor, /) -> Tensor:
     small = torch.exp(torch.where(x < 0, x, -x))
     return torch.where(x < 0, small, 1.0) / (1.0 + small)

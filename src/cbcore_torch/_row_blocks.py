@@ -13,7 +13,8 @@ from cbcore_torch._row_scale import row_scale
 
 __all__ = ["row_scale", "run"]
 
-_BLOCK = 1 << 19  # logits
+_BLOCK = 1 << 19, 1 << 20  # logits at least and at most: every operation on a block wakes the threads again
+_PARTS = 80  # bytes of logits over logits of a block, between these: the buffers stay some percent of the logits
 _HUGE_PAGES = 1 << 22  # bytes: from here on NumPy asks for them
 
 
@@ -23,7 +24,7 @@ def run(
     """As `_fused.Kernels`."""
     z = z.detach()
     rows, classes = z.shape
-    height = _height(rows, classes)
+    height = _height(z)
     gradient, losses = empty(z if with_gradient else z[:height]), torch.empty(rows)
     index = target.clamp(0, classes - 1)[:, None]  # where that changes it, the scale is NaN
     count = (1 if gamma is None else 2 + bool(gamma)) - (z.dtype == torch.float32)
@@ -35,10 +36,14 @@ def run(
         slope = out if out.dtype == torch.float32 else work.pop()
         if gamma is None:
             _softmax(x, index[part], slope, losses[part])
+        elif not gamma:
+            _sigmoid(x, index[part], slope, work[0], losses[part])
         else:
             _one_vs_all(x, index[part], gamma, slope, work, losses[part])
         if with_gradient:
-            torch.mul(slope, scale[part, None], out=out)
+            slope.mul_(scale[part, None])
+        if slope is not out:
+            out.copy_(slope)
     losses.mul_(scale)
     skipped = scale == 0
     if skipped.any():  # a read, but of a tensor on the host; such rows may hold NaN
@@ -57,10 +62,12 @@ def empty(like: Tensor) -> Tensor:
     return torch.from_numpy(np.empty(like.shape, np.float32))
 
 
-def _height(rows: int, classes: int) -> int:
+def _height(z: Tensor) -> int:
     """Return the rows of a block, which the threads share out evenly."""
+    rows, classes = z.shape
     threads = torch.get_num_threads()
-    return min(max(_BLOCK // (classes * threads), 1) * threads, rows)
+    block = min(max(z.nbytes // _PARTS, _BLOCK[0]), _BLOCK[1])
+    return min(max(block // (classes * threads), 1) * threads, rows)
 
 
 def _softmax(z: Tensor, index: Tensor, slope: Tensor, losses: Tensor) -> None:
@@ -73,20 +80,28 @@ def _softmax(z: Tensor, index: Tensor, slope: Tensor, losses: Tensor) -> None:
     slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=torch.float32))
 
 
+def _sigmoid(z: Tensor, index: Tensor, slope: Tensor, softplus: Tensor, losses: Tensor) -> None:
+    """softplus(z) summed, its slope sigmoid(z); at the target softplus(-z) and -sigmoid(-z), put in its place."""
+    if z.dtype != slope.dtype:
+        z = slope.copy_(z)
+    flipped = z.gather(1, index).neg_()
+    torch.ops.aten.softplus.out(z, out=softplus)
+    softplus.scatter_(1, index, torch.nn.functional.softplus(flipped))
+    torch.sum(softplus, 1, out=losses)
+    torch.sigmoid(z, out=slope)
+    slope.scatter_(1, index, flipped.sigmoid_().neg_())
+
+
 def _one_vs_all(z: Tensor, index: Tensor, gamma: float, v: Tensor, work: list[Tensor], losses: Tensor) -> None:
     """See `cbcore._formulas.focal_term`: f(v) = sigmoid(v)^gamma softplus(v), v = -z at the target and z elsewhere."""
     softplus = work[0]
     v.copy_(z)
     v.scatter_(1, index, v.gather(1, index).neg_())
     torch.ops.aten.softplus.out(v, out=softplus)
-    if not gamma:
-        torch.sum(softplus, 1, out=losses)
-        torch.sigmoid(v, out=v)
-    else:
-        power = torch.sigmoid(v, out=work[1])
-        falling = torch.sigmoid(v.neg_(), out=v)  # 1 - sigmoid(v) would lose digits
-        torch.addcmul(power, falling, softplus, value=gamma, out=v)
-        power.pow_(gamma)
-        torch.sum(softplus.mul_(power), 1, out=losses)
-        v.mul_(power)
+    power = torch.sigmoid(v, out=work[1])
+    falling = torch.sigmoid(v.neg_(), out=v)  # 1 - sigmoid(v) would lose digits
+    torch.addcmul(power, falling, softplus, value=gamma, out=v)
+    power.pow_(gamma)
+    torch.sum(softplus.mul_(power), 1, out=losses)
+    v.mul_(power)
     v.scatter_(1, index, v.gather(1, index).neg_())
