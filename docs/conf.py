@@ -41,6 +41,7 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"cbcore {version}"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["cbcore.css"]
 html_copy_source = False

@@ -3,10 +3,10 @@
     python -m tests.docs.snippets torch PAGE...             # runs what these pages show for PyTorch
     python -m tests.docs.snippets torch PAGE --out FOLDER   # and keeps the files that it writes, figures for example
 
-Blocks that start with three backticks and ``python`` are run; ``{code-block} python`` shows code that is not. What a
-block prints stands in a fence ``output`` below it, or behind its calls as ``print(...)  # text``. The blocks of a page
-share a namespace, one for each framework, so that frameworks stay apart: a block belongs to the framework that it
-names, or else to the first one of the page.
+Fences that open with three backticks and ``python`` are run; ``{code-block} python`` shows code that is not. What a
+block prints stands in a fence ``output`` right below it, in a fence ``text`` if its numbers depend on the machine, or
+behind its calls as ``print(...)  # text``. The blocks of a page share a namespace, one for each framework, so that
+frameworks stay apart: a block belongs to the framework that it names, or else to the first one of the page.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-FENCE = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```output\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```(output|text)\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 CLAIM = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 NAMES = {"torch": "cbcore_torch|torch", "jax": "cbcore_jax|jax", "tf": "cbcore_tf|tensorflow|keras"}
 
@@ -32,6 +32,7 @@ class Block(NamedTuple):
     line: int
     code: str
     prints: list[str]
+    exactly: bool
 
 
 class Outcome(NamedTuple):
@@ -63,15 +64,15 @@ def framework(code: str) -> str | None:
 
 
 def _block(text: str, match: re.Match[str]) -> Block:
-    code, output = match.groups()
-    prints = CLAIM.findall(code) if output is None else output.splitlines()
-    return Block(text[: match.start()].count("\n") + 1, code, prints)
+    code, kind, output = match.groups()
+    prints = CLAIM.findall(code) if kind is None else output.splitlines()
+    return Block(text[: match.start()].count("\n") + 1, code, prints, kind != "text")
 
 
 def run(page: Path, blocks: list[Block]) -> Iterator[Outcome]:
     """Run blocks in one namespace, up to the first that fails."""
     namespace = {"__name__": "__main__"}
-    for line, code, _ in blocks:
+    for line, code, *_ in blocks:
         printed, error = io.StringIO(), ""
         with contextlib.redirect_stdout(printed):
             try:

@@ -15,7 +15,24 @@ from tests.docs.snippets import NAMES, framework, sessions
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 SESSIONS = [(page, name) for page in PAGES for name in sessions(page)]
+
+
+class Roughly:
+    """Equal to the same lines with numbers within 15 %: results of training differ between processors."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def __eq__(self, other: object) -> bool:
+        text, printed = "\n".join(self.lines), "\n".join(other)  # type: ignore[arg-type]
+        numbers = [float(number) for number in NUMBER.findall(text)]
+        close = [float(number) for number in NUMBER.findall(printed)] == pytest.approx(numbers, rel=0.15)
+        return close and NUMBER.sub("", text).split() == NUMBER.sub("", printed).split()
+
+    def __repr__(self) -> str:
+        return f"about {self.lines}"
 
 
 @functools.cache
@@ -36,7 +53,8 @@ def test_snippets_run_and_print_what_the_page_says(page: Path, name: str) -> Non
     ran = report(name)[str(page)]
     for block, (printed, error) in zip(sessions(page)[name], ran["outcomes"], strict=False):
         assert not error, error
-        assert printed == block.prints, f"{page}, line {block.line}"
+        same = block.prints if block.exactly else Roughly(block.prints)
+        assert printed == same, f"{page}, line {block.line}"
     figures = set(re.findall(r"!\[.*?\]\(([\w-]+\.svg)\)", page.read_text()))
     assert figures <= {file for of in sessions(page) for file in report(of)[str(page)]["files"]}
 
