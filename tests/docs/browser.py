@@ -9,20 +9,30 @@ to the browser's file descriptor 3 and read from its 4.
 """
 
 import base64
+import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
-import subprocess
+import signal
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
 
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-default-apps --hide-scrollbars --remote-debugging-pipe"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 TIMEOUT = 60.0  # seconds, for what a busy machine does slowly; nothing waits longer than it must
 
 
@@ -31,31 +41,41 @@ def find() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def _start(command: list[str]) -> tuple[int, int, int]:
+    """Start a program with pipes on its descriptors 3 and 4; return its id and our ends."""
+    pipes = [os.pipe(), os.pipe()]
+    (theirs, to), (from_, ours) = ((fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in pipe) for pipe in pipes)
+    for end in (*pipes[0], *pipes[1]):
+        os.close(end)  # these might have been 3 or 4 themselves
+    actions = [(os.POSIX_SPAWN_DUP2, theirs, 3), (os.POSIX_SPAWN_DUP2, ours, 4)]
+    silent = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
+    process = os.posix_spawn(command[0], command, os.environ, file_actions=[*actions, silent])
+    os.close(theirs)
+    os.close(ours)
+    return process, to, from_
+
+
 class Browser:
     """One browser with an empty profile and one page; `events` holds what the page has reported since `open`."""
 
     def __enter__(self) -> Self:
         path = find()
         assert path, "Chromium is not installed"
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        theirs, self._to = os.pipe()
-        self._from, ours = os.pipe()
-        command = [path, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
-        script = f'exec 8<&{theirs} 9>&{ours}; exec "$@" 3<&8 4>&9 8<&- 9>&-'
-        self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", *command], pass_fds=(theirs, ours), stderr=subprocess.DEVNULL
-        )
-        os.close(theirs), os.close(ours)
         self._buffer, self._last, self._session = b"", 0, None
         self.events: list[dict[str, Any]] = []
-        self._attach()
+        with contextlib.ExitStack() as stack:
+            profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            process, self._to, self._from = _start([path, *FLAGS, f"--user-data-dir={profile}", "about:blank"])
+            stack.callback(os.waitpid, process, 0)
+            stack.callback(os.kill, process, signal.SIGTERM)
+            stack.callback(os.close, self._to)
+            stack.callback(os.close, self._from)
+            self._attach()
+            self._end = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        os.close(self._to), os.close(self._from)
-        self._profile.cleanup()
+        self._end.close()
 
     def _attach(self) -> None:
         pages = self.call("Target.getTargets")["targetInfos"]
