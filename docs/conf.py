@@ -27,7 +27,9 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore_regex = [("py:exc", r"\w+(, \w+)*")]  # Python's own exceptions, which "Raises" names
+nitpick_ignore_regex = [
+    ("py:exc", r"\w+(, \w+)*")
+]  # Python's own exceptions, which "Raises" names
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -35,11 +37,16 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # docstrings say kinds, shapes and ranges
 autodoc_member_order = "bysource"
 # Our own private base class is shown in the public ones; what the frameworks' base classes have is not.
-autodoc_default_options = {"members": True, "inherited-members": "Module,Loss", "exclude-members": "extra_repr"}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "Module,Loss",
+    "exclude-members": "extra_repr",
+}
 napoleon_use_param = False
 napoleon_use_rtype = False
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"cbcore {version}"
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
@@ -56,13 +63,19 @@ mathjax3_config: dict[str, Any] = {
 }
 
 
-def link_names(_app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def link_names(
+    _app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]
+) -> None:
     """Make `single backticks` in docstrings what they mean: a link to a public name, or code."""
     public = importlib.import_module(name.partition(".")[0]).__all__
 
     def replace(match: re.Match[str]) -> str:
         text = match[1]
-        return f":py:obj:`{text}`" if text in public or text.startswith("cbcore") else f"``{text}``"
+        return (
+            f":py:obj:`{text}`"
+            if text in public or text.startswith("cbcore")
+            else f"``{text}``"
+        )
 
     lines[:] = [re.sub(r"(?<![`:])`([^`]+)`(?!`)", replace, line) for line in lines]
 

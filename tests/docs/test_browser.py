@@ -1,4 +1,4 @@
-"""What a reader sees, in headless Chromium: equations, search, nothing from elsewhere, no complaint, no page too wide."""
+"""What a reader sees, in headless Chromium: equations and search, nothing from elsewhere, no error, no page too wide."""
 
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def pages_with_equations(site: Path) -> list[str]:
 
 
 def test_equations_are_pictures(browser: Browser, address: str, site: Path) -> None:
-    assert "index.html" in (pages := pages_with_equations(site))
+    pages = pages_with_equations(site)
+    assert "index.html" in pages
     browser.show(*SIZES["phone"])
     for page in pages:
         browser.open(address + page)

@@ -16,9 +16,9 @@ TEXT = """# Conformance: what is promised
 One table of {losses} losses, {cases} cases and {dtypes} dtypes holds for every framework and every path, in value and
 gradient: eager, and compiled for
 {traced}.
-NumPy has no gradient and no bfloat16, and JAX and NumPy no sample weights. All are compared with a reference of 50 digits
-that is written from the equations, shares no code with the library, and gets the same inputs, rounded to the dtype
-first. This page is made from that table (`python -m tests.support.conformance_page`), and a test keeps it so.
+NumPy has no gradient and no bfloat16, and JAX and NumPy no sample weights. All are compared with a reference of 50
+digits that is written from the equations, shares no code with the library, and gets the same inputs, rounded to the
+dtype first. This page is made from that table (`python -m tests.support.conformance_page`), and a test keeps it so.
 
 ## Tolerances
 
