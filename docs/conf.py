@@ -25,11 +25,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "results",
 ]
-exclude_patterns = ["_build"]
 nitpicky = True
-nitpick_ignore_regex = [
-    ("py:exc", r"\w+(, \w+)*")
-]  # Python's own exceptions, which "Raises" names
+nitpick_ignore_regex = [("py:exc", r"\w+(, \w+)*")]  # Python's own exceptions, which "Raises" names
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -63,19 +60,13 @@ mathjax3_config: dict[str, Any] = {
 }
 
 
-def link_names(
-    _app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]
-) -> None:
+def link_names(_app: Any, _what: str, name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Make `single backticks` in docstrings what they mean: a link to a public name, or code."""
     public = importlib.import_module(name.partition(".")[0]).__all__
 
     def replace(match: re.Match[str]) -> str:
         text = match[1]
-        return (
-            f":py:obj:`{text}`"
-            if text in public or text.startswith("cbcore")
-            else f"``{text}``"
-        )
+        return f":py:obj:`{text}`" if text in public or text.startswith("cbcore") else f"``{text}``"
 
     lines[:] = [re.sub(r"(?<![`:])`([^`]+)`(?!`)", replace, line) for line in lines]
 

@@ -24,19 +24,9 @@ class Results(SphinxDirective):
         _, folder = self.env.relfn2path(self.arguments[0])
         self.env.note_dependency(folder)
         pages = sorted(self.env.srcdir.joinpath(folder).glob("*.md"))
-        lines = [
-            line
-            for page in pages
-            for line in _include(f"{self.arguments[0]}/{page.name}")
-        ]
-        return (
-            self.parse_content_to_nodes(allow_section_headings=True)
-            if not lines
-            else self._parse(lines)
-        )
-
-    def _parse(self, lines: list[str]) -> list[nodes.Node]:
-        self.content = StringList(lines, source=self.get_source_info()[0])
+        if pages:
+            lines = [line for page in pages for line in _include(f"{self.arguments[0]}/{page.name}")]
+            self.content = StringList(lines, source=self.get_source_info()[0])
         return self.parse_content_to_nodes(allow_section_headings=True)
 
 

@@ -1,4 +1,4 @@
-"""What a reader sees, in headless Chromium: equations and search, nothing from elsewhere, no error, no page too wide."""
+"""What a reader sees, in headless Chromium: equations, search, no error, nothing from elsewhere, no page too wide."""
 
 from pathlib import Path
 
