@@ -7,7 +7,7 @@ FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
-.PHONY: bench demo test lint packages check format clean
+.PHONY: bench check clean demo docs format lint packages test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain against class-balanced: tables and a figure
@@ -26,12 +26,16 @@ bench: $(VENV)/bench.stamp ## Time the losses against their peers, on a quiet ma
 packages: $(VENV)/dev.stamp ## Prove the installation: the wheel with each extra, in a fresh environment
 	$(BIN)/python -m pytest tests/packaging
 
+docs: $(VENV)/docs.stamp ## Build the documentation, run its snippets, check its links and open it in a browser
+	$(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet -d out/doctrees docs out/docs
+	$(BIN)/python -m pytest tests/docs
+
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test packages ## Everything that must pass before a change lands
+check: lint test docs packages ## Everything that must pass before a change lands
 
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .

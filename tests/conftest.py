@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-FRAMEWORKS = {"torch": "torch", "jax": "jax", "tf": "tensorflow", "triton": "triton"}
+FRAMEWORKS = {"torch": "torch", "jax": "jax", "tf": "tensorflow", "triton": "triton", "docs": "sphinx"}
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("default")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the tests and sources of a framework that is not installed."""
+    """Leave out the tests and sources of a framework that is not installed, and the documentation without Sphinx."""
     folder = {part.removeprefix("cbcore_") for part in collection_path.parts[-3:]}
     if collection_path.name == "_triton.py":
         folder.add("triton")

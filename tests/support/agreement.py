@@ -1,4 +1,4 @@
-"""How closely the frameworks agree: the table of docs/agreement.md, made from the conformance table's own parts.
+"""How closely the frameworks agree: the table of docs/reference/agreement.md, made of the conformance table's parts.
 
     python -m tests.support.agreement            # prints the table
     python -m tests.support.agreement FILE       # and writes it
@@ -114,7 +114,7 @@ framework. A column gives the largest distance to the 50-digit reference, the la
 two frameworks, in units of the float32 spacing 2⁻²³ relative to each sample's loss, or to the terms of each gradient
 (for softmax at least half the sample's weight: a softmax loss near zero is exact only in absolute terms). The promise,
 tested on every change, is at most {bound} between any two. Made by
-`python -m tests.support.agreement docs/agreement.md`.
+`python -m tests.support.agreement docs/reference/agreement.md`.
 
 {table}
 """

@@ -27,6 +27,11 @@ LOSSES = {
     **{f"focal-{gamma:g}": ("focal", gamma) for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)},
 }
 
+# Of the value of each sample, and of the sum of the absolute terms of each gradient.
+RELATIVE = {"float64": 1e-12, "float32": 4e-6}
+# A softmax loss near zero is exact only in absolute terms: epsilons of the dtype, times the weight of the sample.
+SOFTMAX_FLOOR = 16
+
 TRACED = ("softmax", "sigmoid", "focal-0.5", "focal-2", "float32", "bfloat16")
 
 
@@ -180,8 +185,8 @@ def check(adapter: Adapter, cell: Cell) -> None:
     assert value.dtype == computed, f"loss dtype {value.dtype}, expected {computed}"
     assert value.shape == truth.value.shape
     eps = float(np.finfo(computed).eps)
-    relative = 1e-12 if computed == np.float64 else 4e-6
-    floor = 16 * eps * truth.unit if asked.loss == "softmax" else 0.0
+    relative = RELATIVE[computed.name]
+    floor = SOFTMAX_FLOOR * eps * truth.unit if asked.loss == "softmax" else 0.0
     tiny = float(np.finfo(computed).tiny)  # a term below it may be flushed to zero
     flushed = tiny * (asked.logits.shape[asked.axis] - 1 + (np.abs(truth.value) < tiny))
     within("value", value, truth.value, relative * np.abs(truth.value) + floor + flushed)
@@ -191,7 +196,7 @@ def check(adapter: Adapter, cell: Cell) -> None:
     own: Any = ml_dtypes.finfo(asked.logits.dtype)
     relative += float(own.eps) / 2 if own.bits < 32 else 0.0
     along = np.expand_dims(truth.unit, asked.axis) if asked.reduction == "none" else truth.unit
-    floor = 16 * eps * np.abs(along) if asked.loss == "softmax" else 0.0
+    floor = SOFTMAX_FLOOR * eps * np.abs(along) if asked.loss == "softmax" else 0.0
     tiny += float(own.smallest_normal)
     within("gradient", gradient, truth.gradient, relative * truth.gradient_terms + floor + tiny)
 
