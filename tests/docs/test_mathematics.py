@@ -334,7 +334,9 @@ def stationary(eta: float, gamma: float) -> float:
     for _ in range(100):
         z = np.array((low + high) / 2)
         slope = (1 - eta) * formulas.focal_term_derivative(ops, z, gamma)
-        low, high = (low, float(z)) if slope > eta * formulas.focal_term_derivative(ops, -z, gamma) else (float(z), high)
+        low, high = (
+            (low, float(z)) if slope > eta * formulas.focal_term_derivative(ops, -z, gamma) else (float(z), high)
+        )
     return low
 
 
