@@ -51,7 +51,7 @@ def write(run: Run, out: Path, store: Path) -> None:
     write_json(runs, store)
     write_csv(runs, out.with_suffix(".csv"))
     plot.save(runs, out)
-    out.write_text(f"{page(runs)}\n![Ratio to the best peer]({out.with_suffix('.svg').name})\n")
+    out.write_text(page(runs, out.with_suffix(".svg").name))
     print(f"\nPage: {out}")
 
 

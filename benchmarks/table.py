@@ -7,7 +7,7 @@ from benchmarks.records import Comparison, Record, Run, comparisons
 from benchmarks.targets import WIDE, targets, verdict
 
 HEADERS = (
-    "loss", "logits", "dtype", "path", "ours (min, IQR)", "best peer", "peer", "ratio", "x copy", "faults ours / peer",
+    "loss", "logits", "dtype", "path", "ratio", "ours (min, IQR)", "peer", "best peer", "x copy", "faults ours / peer",
     "fresh ours / peer", "fresh ratio", "memory ours / peer",
 )  # fmt: skip
 LEGEND = """\
@@ -19,9 +19,10 @@ over the bytes of the logits (of the gradient alone: 1). In brackets what is ask
 and gradient before it was timed."""
 
 
-def page(runs: Sequence[Run]) -> str:
-    """Return the page of one machine."""
-    parts = ["# Benchmarks", LEGEND]
+def page(runs: Sequence[Run], picture: str) -> str:
+    """Return the page of one machine; `picture` is the file beside it that shows the ratios."""
+    header = runs[0].header
+    parts = [f"# {header['CPU']}, {header['Cores']} cores", LEGEND, f"![Ratio to the best peer]({picture})"]
     cpu = [run for run in runs if run.device == "cpu"]
     gpu = [run for run in runs if run.device != "cpu"]
     parts += [section(run) for run in cpu]
@@ -62,10 +63,10 @@ def row(one: Comparison) -> tuple[str, ...]:
     return (
         *names(ours.problem),
         ours.mode,
-        duration(ours.median) + spread + limit,
-        peer.name if peer else "none",
-        duration(peer.median) if peer else "",
         times(one.ratio) + verdict(one.ratio, asked.ratio, at_least=True, quiet=quiet),
+        duration(ours.median) + spread + limit,
+        duration(peer.median) if peer else "",
+        peer.name if peer else "none",
         (times(one.copies) + verdict(one.copies, asked.copies, at_least=False, quiet=quiet)) if large else "",
         pair("{:.0f}".format, ours.faults, peer.faults if peer else None),
         pair(duration, ours.fresh, one.fresh_peer.fresh if one.fresh_peer else None),

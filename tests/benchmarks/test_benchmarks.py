@@ -131,7 +131,8 @@ class TestRecords:
         assert merged([old, other], new) == [other, new]
 
     def test_page(self):
-        text = table.page([run_with(*self.records)])
+        text = table.page([run_with(*self.records)], "name.svg")
+        assert "![Ratio to the best peer](name.svg)" in text
         assert "20.0x (≥ 14 met)" in text
         assert "2.50x (≤ 1.8 MISSED)" in text
         assert "50.0x (≥ 100 MISSED)" in text
@@ -139,7 +140,7 @@ class TestRecords:
         assert "dropped because other processes were busy: 2 of 12;" not in text
         assert "dropped because other processes were busy: 2 of 12" in text
         assert text.endswith("## GPU\n\nnot run\n")
-        busy = table.page([run_with(*(replace(one, quiet=False) for one in self.records))])
+        busy = table.page([run_with(*(replace(one, quiet=False) for one in self.records))], "name.svg")
         assert "20.0x (≥ 14 busy)" in busy
         assert "too few quiet ones" in busy
 
