@@ -192,7 +192,8 @@
     function choose() {
       const real = dataSet.value in CLASS_COUNTS;
       [imbalance, classes, largest].forEach((input) => { input.disabled = real; });
-      if (PRESETS[dataSet.value]) [largest.value, classes.value] = PRESETS[dataSet.value];
+      const n = real ? counts() : [];
+      [largest.value, classes.value] = real ? [n[0], n.length] : PRESETS[dataSet.value] ?? [largest.value, classes.value];
       update();
     }
 
