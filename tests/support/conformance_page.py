@@ -59,7 +59,7 @@ def page() -> str:
     for name, case in cases().items():
         kind = "indices" if case.targets.dtype.kind == "i" else "floats"
         options = [_option(key, value) for key, value in case.options]
-        weights = ["class_weights"] if case.class_weights is not None else []
+        weights = ["`class_weights`"] if case.class_weights is not None else []
         rows.append(f"| {name} | {case.logits.shape} | {kind} | {', '.join(weights + options)} |")
     return TEXT.format(
         losses=len(LOSSES),
@@ -73,8 +73,9 @@ def page() -> str:
 
 
 def _option(key: str, value: object) -> str:
-    name = {"valid": "ignored samples"}.get(key, key)
-    return name if isinstance(value, np.ndarray) else f"{name}={value!r}"
+    if isinstance(value, np.ndarray):
+        return "ignored samples" if key == "valid" else f"`{key}`"
+    return f"`{key}={value!r}`"
 
 
 if __name__ == "__main__":
