@@ -1,0 +1,47 @@
+"""Files that are either old or new, never half written."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file in one step; NaN is an error, since JSON has none."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Replace a file of one JSON value a line."""
+    write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replace a checkpoint in one step, also when the machine goes down."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values only, nothing that could run code."""
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
