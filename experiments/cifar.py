@@ -140,8 +140,15 @@ def load(data: Path, recipe: Recipe, device: torch.device) -> Cifar:
     images, labels = images[kept], labels[kept]
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
     padded = np.pad(images, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))
-    tensors = (torch.from_numpy(array).to(device) for array in (padded, labels, test_images, test_labels))
-    return Cifar(*tensors, cbcore.class_counts(labels, len(available)), available, digest)
+    return Cifar(
+        train_images=torch.from_numpy(padded).to(device),
+        train_labels=torch.from_numpy(labels).to(device),
+        test_images=torch.from_numpy(test_images).to(device),
+        test_labels=torch.from_numpy(test_labels).to(device),
+        class_counts=cbcore.class_counts(labels, len(available)),
+        available_counts=available,
+        digest=digest,
+    )
 
 
 def crop(padded: Tensor, index: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:

@@ -16,10 +16,15 @@ class Display:
 
     def __init__(self, recipe: Recipe, quiet: bool) -> None:
         self.console = Console(highlight=False, quiet=quiet, soft_wrap=True)
-        columns = ("[bold]{task.description}", "epoch {task.fields[epoch]}", "loss {task.fields[loss]:.4f}", "{task.fields[rate]:.0f} images/s")
-        text = [TextColumn(column) for column in columns]
         self.bar = Progress(
-            text[0], BarColumn(), *text[1:], TimeRemainingColumn(), console=self.console, disable=not self.console.is_terminal
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:.0f} images/s"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(recipe.cell, total=None, epoch="1", loss=float("nan"), rate=0.0)
         self.last = (time.monotonic(), 0)
@@ -28,7 +33,9 @@ class Display:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bar.stop()
 
     def say(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Training: the state of a run, one epoch, and what is kept of it."""
+"""Training: the state of a run, an epoch of it, and its test."""
 
 import math
 import time
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import cbcore_torch
 from experiments.evaluate import COLUMNS, Integers, sample_scores, summarise
-from experiments.models import ResNet, cifar_resnet, init_, large_resnet
+from experiments.models import ResNet
 from experiments.processes import Processes
-from experiments.recipe import CIFAR, Recipe, learning_rate
-from experiments.seeds import Stream, generator, steps_per_epoch
+from experiments.recipe import Recipe, learning_rate
+from experiments.seeds import steps_per_epoch
 
 TEST_BATCH = 500
 CHECK_STEPS = 20  # reading the loss makes a GPU wait, so it is not read at every step
@@ -24,10 +24,21 @@ CHECK_STEPS = 20  # reading the loss makes a GPU wait, so it is not read at ever
 class Data(Protocol):
     """What the engine asks of a data set."""
 
-    class_counts: Integers
-    available_counts: Integers
-    test_labels: Tensor
-    digest: str
+    @property
+    def class_counts(self) -> Integers:
+        """Training images per class."""
+
+    @property
+    def available_counts(self) -> Integers:
+        """Likewise, before the long tail is cut."""
+
+    @property
+    def test_labels(self) -> Tensor:
+        """The classes of the test images."""
+
+    @property
+    def digest(self) -> str:
+        """A hash of the training set."""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -58,13 +69,19 @@ class Run:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    seconds_before: float = 0.0  # of the processes that this one goes on from
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
         return steps_per_epoch(self.recipe, self.data.sizes[0])
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far."""
+        return self.seconds_before + time.monotonic() - self.started
 
     def state(self) -> dict[str, Any]:
         """Return a checkpoint."""
@@ -82,8 +99,9 @@ class Run:
         check_same(state["recipe"], self.recipe.as_json(), "--out")
         if state["digest"] != self.data.digest:
             raise ValueError("--out holds a run on other training images; give the same --data, or another --out")
-        for name in ("epoch", "step", "loss_sum", "seconds", "history"):
+        for name in ("epoch", "step", "loss_sum", "history"):
             setattr(self, name, state[name])
+        self.seconds_before, self.started = state["seconds"], time.monotonic()
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.deferred is not None:
@@ -92,50 +110,9 @@ class Run:
 
 def check_same(stored: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
     """Check that a stored run is the one that is asked for."""
-    other = [f"{name} {stored.get(name)} there, {value} here" for name, value in wanted.items() if stored.get(name) != value]
+    other = [f"{k} {stored.get(k)} there, {value} here" for k, value in wanted.items() if stored.get(k) != value]
     if other:
         raise ValueError(f"{where} holds a run of another recipe ({'; '.join(other)}); choose another {where}")
-
-
-def make_run(recipe: Recipe, data: Data, device: torch.device, processes: Processes, compiled: bool = False) -> Run:
-    """Build everything as it is before the first step."""
-    model = make_model(recipe, len(data.class_counts)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = torch.compile(model) if compiled else model
-    criterion = make_criterion(recipe, data.class_counts).to(device)
-    deferred = None
-    if recipe.drw_epoch is not None:
-        deferred = cbcore_torch.DeferredReweighting(criterion, recipe.drw_epoch)
-    return Run(recipe, data, processes, device, model, network, criterion, make_optimizer(recipe, model), deferred)
-
-
-def make_model(recipe: Recipe, num_classes: int) -> ResNet:
-    """Return the network with its initial weights."""
-    small = recipe.dataset in CIFAR
-    model = (cifar_resnet if small else large_resnet)(recipe.depth, num_classes)
-    seed = int(generator(recipe.seed, Stream.WEIGHTS, 0).integers(2**62))
-    init_(model, torch.Generator().manual_seed(seed), large=not small)
-    if recipe.loss != "softmax":
-        cbcore_torch.init_prior_bias_(model.head)
-    return model
-
-
-def make_criterion(recipe: Recipe, class_counts: Integers) -> nn.Module:
-    """Return the loss with its class weights, all 1 where beta is 0."""
-    if recipe.loss == "focal":
-        return cbcore_torch.SigmoidFocalLoss.from_counts(class_counts, beta=recipe.beta, gamma=recipe.gamma)
-    kind = {"softmax": cbcore_torch.SoftmaxCrossEntropy, "sigmoid": cbcore_torch.SigmoidCrossEntropy}[recipe.loss]
-    return kind.from_counts(class_counts, beta=recipe.beta)
-
-
-def make_optimizer(recipe: Recipe, model: ResNet) -> torch.optim.Optimizer:
-    """Return SGD; the head's bias is not decayed where it holds the class prior, nor for large images."""
-    options = {"lr": recipe.learning_rate, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    if recipe.loss == "softmax" and recipe.decay_norms:
-        return torch.optim.SGD(model.parameters(), weight_decay=recipe.weight_decay, **options)
-    groups = cbcore_torch.param_groups(
-        model, head=model.head, weight_decay=recipe.weight_decay, decay_norms=recipe.decay_norms
-    )
-    return torch.optim.SGD(groups, **options)
 
 
 def train_epoch(run: Run, after_step: Callable[[Run], None]) -> float:
@@ -174,8 +151,8 @@ def finite(loss_sum: float, run: Run) -> float:
     """Return the loss, or stop before a broken network is kept."""
     if not math.isfinite(loss_sum):
         raise FloatingPointError(
-            f"the loss became {loss_sum} within the {CHECK_STEPS} steps before step {run.step} of epoch {run.epoch + 1} "
-            f"({run.recipe.cell}); try a smaller --learning-rate or a longer --warmup-epochs"
+            f"the loss of {run.recipe.cell} must stay finite, got {loss_sum} within {CHECK_STEPS} steps before "
+            f"step {run.step} of epoch {run.epoch + 1}; try a smaller --learning-rate or a longer --warmup-epochs"
         )
     return loss_sum
 
@@ -197,10 +174,9 @@ def test(run: Run) -> dict[str, Any]:
     return summarise(scores.cpu().numpy(), labels_of_test, run.data.class_counts, run.recipe.loss == "softmax")
 
 
-def end_epoch(run: Run, train_loss: float, metrics: dict[str, Any] | None, started: float) -> None:
+def end_epoch(run: Run, train_loss: float, metrics: dict[str, Any] | None) -> None:
     """Write the epoch into the history and go to the next one."""
     last = (run.epoch + 1) * run.steps - 1
-    run.seconds += time.monotonic() - started
     run.epoch, run.step, run.loss_sum = run.epoch + 1, 0, 0.0
     run.history.append(
         {

@@ -63,7 +63,8 @@ def class_recall(correct: Array, labels: Integers, num_classes: int) -> Array:
     """Return the share of each class that is found, NaN for a class without a test sample."""
     totals = np.bincount(labels, minlength=num_classes)
     hits = np.bincount(labels, correct, minlength=num_classes)
-    return np.divide(hits, totals, out=np.full(num_classes, np.nan), where=totals > 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(hits / totals, np.float64)
 
 
 def shot_recall(recall: Array, class_counts: Integers) -> dict[str, float]:

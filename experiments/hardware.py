@@ -11,7 +11,8 @@ import torch
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in ("cbcore", "numpy", "torch")}}
+    packages = {name: metadata.version(name) for name in ("cbcore", "numpy", "torch")}
+    return {"python": platform.python_version(), **packages}
 
 
 def hardware(device: torch.device, processes: int) -> dict[str, str | int]:

@@ -1,12 +1,12 @@
 """Residual networks (He et al., 2016): 6n + 2 layers for CIFAR; 50, 101 and 152 layers for large images."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
+CUT_OFF = 1 / 0.8796256610342398  # restores the variance that cutting off at two deviations takes
 LAYERS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -29,12 +29,12 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(residual + shortcut)."""
-        residual = F.relu(self.bn1(self.conv1(x)))
+        residual = functional.relu(self.bn1(self.conv1(x)))
         residual = self.bn2(self.conv2(residual))
         if self.new_channels:
             before = self.new_channels // 2
-            x = F.pad(F.avg_pool2d(x, self.stride), (0, 0, 0, 0, before, self.new_channels - before))
-        return F.relu(residual + x)
+            x = functional.pad(functional.avg_pool2d(x, self.stride), (0, 0, 0, 0, before, self.new_channels - before))
+        return functional.relu(residual + x)
 
 
 class Bottleneck(nn.Module):
@@ -50,13 +50,14 @@ class Bottleneck(nn.Module):
         self.conv3, self.bn3 = conv(width, outputs, 1), nn.BatchNorm2d(outputs)
         nn.init.zeros_(self.bn3.weight)  # every block starts as the identity (Goyal et al., 2017)
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+        projection = nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Identity() if same else projection
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(residual + shortcut)."""
-        residual = F.relu(self.bn1(self.conv1(x)))
-        residual = F.relu(self.bn2(self.conv2(residual)))
-        return F.relu(self.bn3(self.conv3(residual)) + self.shortcut(x))
+        residual = functional.relu(self.bn1(self.conv1(x)))
+        residual = functional.relu(self.bn2(self.conv2(residual)))
+        return functional.relu(self.bn3(self.conv3(residual)) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -107,11 +108,12 @@ def large_resnet(depth: int, num_classes: int) -> ResNet:
 def init_(model: ResNet, generator: torch.Generator, large: bool) -> None:
     """Draw the weights as the authors' code does, in place.
 
-    CIFAR: Glorot's uniform distribution. Large images: variance 1 / fan-in, and 0.01 as the head's deviation.
+    CIFAR: Glorot's uniform distribution. Large images: a normal distribution of variance 1 / fan-in, cut off at two
+    deviations, and one of deviation 0.01 for the head.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and large:
-            deviation = 1 / math.sqrt(module.weight[0].numel())
+            deviation = CUT_OFF / math.sqrt(module.weight[0].numel())
             nn.init.trunc_normal_(module.weight, 0, deviation, -2 * deviation, 2 * deviation, generator)
         elif isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)

@@ -7,17 +7,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class Processes(NamedTuple):
-    """This process's rank, and how many there are."""
+    """The rank of this process, and how many there are."""
 
     rank: int = 0
     size: int = 1
 
     def part(self, batches: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return this process's equal share of the last axis."""
+        """Return the equal share of the last axis that this process has."""
         share, rest = divmod(batches.shape[-1], self.size)
         if rest:
             raise ValueError(
@@ -26,8 +27,12 @@ class Processes(NamedTuple):
         return np.ascontiguousarray(batches[..., self.rank * share : (self.rank + 1) * share])
 
     def rows(self, total: int) -> range:
-        """Return this process's share of `total` rows."""
+        """Return the share of `total` rows that this process has."""
         return range(total * self.rank // self.size, total * (self.rank + 1) // self.size)
+
+    def distributed(self, model: nn.Module) -> nn.Module:
+        """Return the model with gradients that are averaged over the processes."""
+        return DistributedDataParallel(model) if self.size > 1 else model
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum over the processes."""
@@ -44,7 +49,7 @@ def start(device: torch.device) -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def stop(processes: Processes) -> None:
+def stop() -> None:
     """Leave the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -56,4 +61,5 @@ def pick_device(name: str | None) -> torch.device:
     if chosen.type == "cuda" and chosen.index is None:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True  # all batches have one shape
     return chosen

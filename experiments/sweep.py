@@ -1,4 +1,4 @@
-"""Train a grid of cells: ``python -m experiments.sweep --dataset cifar10 --data DIR --losses softmax --betas 0 0.9999``.
+"""Train a grid of cells: ``python -m experiments.sweep --dataset cifar10 --data DIR --losses softmax --betas 0 0.99``.
 
 Cells whose result is there are skipped, and a cell that was stopped goes on, so the same command can be given again
 at any time. Options that are not named below are those of ``experiments.train`` and hold for every cell.
@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import engine, files, train
-from experiments.arguments import number
+from experiments import engine, files
+from experiments.options import number, parse
 from experiments.recipe import LOSSES, Recipe
 
 
@@ -61,7 +61,7 @@ def grid(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[list[str]
 
 def make_cell(arguments: list[str], options: argparse.Namespace) -> Cell:
     """Return a cell; a mistake in its arguments ends the program."""
-    recipe, _ = train.parse([*arguments, "--out", "out"])
+    recipe, _ = parse([*arguments, "--out", "out"])
     work = options.work / recipe.cell
     return Cell(recipe, [*arguments, "--out", str(work)], work, options.results / f"{recipe.cell}.json")
 
