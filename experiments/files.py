@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,11 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values only, nothing that could run code."""
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = f"{path} must be a checkpoint of this program, got {error}; remove it to train from the beginning"
+        raise ValueError(reason) from error
     return state
 
 

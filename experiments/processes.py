@@ -1,5 +1,6 @@
 """One process or several: what each one does of a batch, and what they tell each other."""
 
+import gc
 import os
 from typing import NamedTuple
 
@@ -50,8 +51,13 @@ def start(device: torch.device) -> Processes:
 
 
 def stop() -> None:
-    """Leave the group."""
+    """Leave the group, and end its threads.
+
+    They hold the last tensors that were sent, and must let go of them before the interpreter ends, or they abort it.
+    A distributed model keeps the group alive until its reference cycles are collected.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 

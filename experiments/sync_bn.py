@@ -32,7 +32,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 def over_processes(tensor: Tensor) -> Tensor:
     """Return the mean over the processes, whose gradient comes from all of them."""
-    total: Tensor = _Sum.apply(tensor)
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return total / dist.get_world_size()
 
 
@@ -44,7 +44,7 @@ class _Sum(torch.autograd.Function):
         return _summed(tensor)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         return _summed(gradient)
 
 

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 from PIL import Image
+
+from experiments.options import parse
 
 ROOT = Path(__file__).parents[2]
 HEAD = 24  # training images of class 0
@@ -82,6 +85,23 @@ def start(*command: str, module: str = "experiments.train") -> subprocess.Popen[
     """Start a command in a process of its own, with warnings as errors."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    python = [sys.executable, "-W", "error", "-m", module]
+    return subprocess.Popen([*python, *command], env=environment, text=True, stdout=PIPE, stderr=PIPE)
+
+
+def write_result(folder: Path, error: float, *options: str) -> Path:
+    """Write a result of `experiments.train` with these options as if it had been trained."""
+    recipe, _ = parse(["--data", "data", "--out", "out", *options])
+    metrics: dict[str, object] = {"top1_error": error, "top5_error": error / 4, "balanced_accuracy": 1 - error}
+    metrics |= {"many": 1 - error, "medium": 0.5, "few": None, "recall": [1 - error] * 10}
+    softmax = recipe.loss == "softmax"
+    metrics |= {f"{name}_{when}": 0.125 if softmax else None for name in ("ece", "nll") for when in ("before", "after")}
+    tested = range(2, recipe.epochs + 1, 2)
+    history = [
+        {"epoch": e, "test_error": error * (1 + 1 / e) if e in tested else None} for e in range(1, recipe.epochs + 1)
+    ]
+    result = {"recipe": recipe.as_json(), "metrics": metrics, "history": history, "data": {}}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{recipe.cell}.json"
+    path.write_text(json.dumps(result))
+    return path
