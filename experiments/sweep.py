@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train the cells that have no result yet; return how many failed."""
     options, rest = make_parser().parse_known_args(argv)
     cells = [make_cell(arguments, options) for arguments in grid(options, rest)]
-    left = [cell for cell in cells if not finished(cell)]
+    try:
+        left = [cell for cell in cells if not finished(cell)]
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
     if options.dry_run:
         for cell in left:
             print(shlex.join(["python", "-m", "experiments.train", *cell.arguments]))

@@ -174,5 +174,5 @@ def far_cells(paper: dict[str, Any], groups: Sequence[Group]) -> list[str]:
         ours = group.percent("top1_error")
         if is_far(ours.mean, ours.error, error):
             name = f"{data_name(group)}, {loss_name(knobs['loss'], knobs['gamma'])}, β = {knobs['beta']:g}"
-            lines.append(f"- {name}: {ours} ({ours.seeds} seeds), paper {error:.2f}, {ours.mean - error:+.2f} points")
+            lines.append(f"- {name}: {ours} (seeds: {ours.seeds}), paper {error:.2f}, {ours.mean - error:+.2f} points")
     return lines

@@ -236,7 +236,8 @@ def test_two_processes_follow_the_curve_of_one(data, tmp_path):
         arguments = ["--standalone", "--nproc-per-node", "2", "-m", "experiments.train"]
         arguments += tiny.arguments(data, tmp_path / name, *options, *more)
         process = tiny.start(*arguments, module="torch.distributed.run")
-        assert process.wait() == 0, process.communicate()
+        messages = process.communicate()
+        assert process.returncode == 0, messages
         curves[name] = losses(tmp_path / name)
         assert read(tmp_path / name)["hardware"]["processes"] == 2
         assert len(read(tmp_path / name)["history"]) == 2
