@@ -16,6 +16,7 @@ demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain agai
 test: $(VENV)/dev.stamp ## Prove the numbers; each framework in a process of its own
 	$(BIN)/python -m coverage erase
 	$(PYTEST) tests/core tests/torch tests/examples tests/benchmarks tests/test_*.py src/cbcore src/cbcore_torch
+	$(PYTEST) tests/experiments
 	$(PYTEST) tests/jax src/cbcore_jax
 	$(PYTEST) tests/tf src/cbcore_tf
 	$(BIN)/python -m coverage report
