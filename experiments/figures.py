@@ -1,9 +1,8 @@
-"""The figures of the paper, from formulas, counts and our results; each is written as PNG and SVG."""
+"""The figures that come from formulas and counts, and what all figures look like. Each is written as PNG and SVG."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -14,13 +13,11 @@ from matplotlib.ticker import MaxNLocator
 import cbcore
 from experiments.evaluate import Integers
 from experiments.recipe import CIFAR
-from experiments.results import Group
-from experiments.tables import NAMES, NOT_RUN, data_name, loss_name
+from experiments.tables import NAMES, NOT_RUN
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, PINK, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000"
 BETA_COLOURS = {0.9: PINK, 0.99: GREEN, 0.999: BLUE, 0.9999: ORANGE}
-LOSS_STYLES = {"softmax": (BLUE, "o"), "sigmoid": (ORANGE, "s"), "focal": (GREEN, "^")}
 FACTORS = {10: PINK, 20: SKY, 50: GREEN, 100: BLUE, 200: ORANGE}
 HEADS = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 FONT = 11
@@ -104,44 +101,6 @@ def figure4(counts: Mapping[str, Integers]) -> Figure:
     return figure
 
 
-def figure5(groups: Sequence[Group]) -> Figure:
-    """Draw the error against β, one panel for each data set, factor and number of epochs that has several β."""
-    settings: dict[tuple[str, int], list[Group]] = {}
-    for group in groups:
-        if group.recipe.dataset in CIFAR and group.recipe.drw_epoch is None:
-            settings.setdefault((data_name(group), group.recipe.epochs), []).append(group)
-    swept = {k: v for k, v in settings.items() if len({group.recipe.beta for group in v}) > 2}
-    figure, panels = new_figure(max(len(swept), 1), width=max(7.5, 5.5 * len(swept)), height=4.8)
-    if not swept:
-        blank(panels[0], "Test error against β")
-    for axes, ((name, epochs), members) in zip(panels, swept.items(), strict=False):
-        beta_panel(axes, members)
-        label(axes, f"{name}, {epochs} epochs", "β", "Test error, %", None)
-    legend_below(figure, panels, columns=3 if swept else 1)
-    return figure
-
-
-def beta_panel(axes: Axes, groups: Sequence[Group]) -> None:
-    """Draw one line a loss; dashed without the class-balanced term."""
-    betas = sorted({group.recipe.beta for group in groups} - {0.0})
-    place = {beta: i for i, beta in enumerate(betas)}
-    kinds = sorted({(group.recipe.loss, group.recipe.gamma) for group in groups}, key=str)
-    for i, (loss, gamma) in enumerate(kinds):
-        colour, marker = LOSS_STYLES[loss]
-        members = [group for group in groups if (group.recipe.loss, group.recipe.gamma) == (loss, gamma)]
-        shift = 0.06 * (i - (len(kinds) - 1) / 2)  # or the error bars of the losses would hide one another
-        balanced = [(place[g.recipe.beta] + shift, g.percent("top1_error")) for g in members if g.recipe.beta > 0]
-        points = np.array([(x, y.mean, np.nan_to_num(y.error)) for x, y in sorted(balanced, key=lambda pair: pair[0])])
-        style: dict[str, Any] = {"color": colour, "alpha": 1.0 if gamma in (None, 1.0) else 0.55}
-        name = loss_name(loss, gamma)
-        if len(points):
-            axes.errorbar(*points.T, marker=marker, capsize=3, label=f"{name}, class-balanced", linewidth=2, **style)
-        for group in members:
-            if group.recipe.beta == 0:
-                axes.axhline(group.percent("top1_error").mean, linestyle="--", label=f"{name}, plain", **style)
-    axes.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
-
-
 def figure6() -> Figure:
     """Draw the effective number of each class at factor 50."""
     figure, panels = new_figure(2)
@@ -158,47 +117,3 @@ def figure6() -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     legend_below(figure, panels, columns=5)
     return figure
-
-
-def figure7(groups: Sequence[Group]) -> Figure:
-    """Draw the test error during training: the paper's two data sets, and each CIFAR setting that was trained."""
-    settings: dict[str, list[Group]] = {"ILSVRC 2012, ResNet-50, 224²": [], "iNaturalist 2018, ResNet-50, 224²": []}
-    for group in groups:
-        name = data_name(group)
-        title = f"{name}, {group.recipe.epochs} epochs" if group.recipe.dataset in CIFAR else name
-        settings.setdefault(title, []).append(group)
-    drawn = dict(sorted(settings.items(), key=lambda item: not item[1]))  # what was not run stands last
-    rows = [list(drawn)[i : i + 2] for i in range(0, len(drawn), 2)]
-    heights = [4.2 if any(drawn[title] for title in row) else 1.2 for row in rows]
-    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(rows), 2, squeeze=False, height_ratios=heights).flat
-    for axes, title in itertools.zip_longest(panels, drawn):
-        if title is None:
-            axes.set_axis_off()
-        elif drawn[title]:
-            curves_panel(axes, drawn[title], title)
-        else:
-            blank(axes, title)
-    return figure
-
-
-def curves_panel(axes: Axes, groups: Sequence[Group], title: str) -> None:
-    """Draw the test error of the plain losses and of the largest β."""
-    largest = max(group.recipe.beta for group in groups)
-    for group in groups:
-        recipe = group.recipe
-        if recipe.beta not in (0, largest):
-            continue  # as in the paper: without the class-balanced term, and with it
-        deferred = recipe.drw_epoch is not None
-        beta = "plain" if recipe.beta == 0 else f"β = {recipe.beta:g}" + (", deferred" if deferred else "")
-        style = "--" if recipe.beta == 0 else ":" if deferred else "-"
-        name = f"{loss_name(recipe.loss, recipe.gamma)}, {beta}"
-        axes.plot(*mean_curve(group), style, color=LOSS_STYLES[recipe.loss][0], label=name, linewidth=1.8)
-    label(axes, title, "Epoch", "Test error, %", "upper right")
-
-
-def mean_curve(group: Group) -> tuple[list[int], list[float]]:
-    """Return the epochs that every seed was tested at, and the mean error there."""
-    curves = [{h["epoch"]: h["test_error"] for h in r["history"] if h["test_error"] is not None} for r in group.results]
-    epochs = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]
-    return epochs, [100 * float(np.mean([curve[epoch] for curve in curves])) for epoch in epochs]

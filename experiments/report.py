@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments import figures, files, tables
+from experiments import curves, figures, files, tables
 from experiments.evaluate import Integers
 from experiments.results import Group, read_results
 
@@ -43,9 +43,9 @@ def draw(groups: Sequence[Group], counts: Mapping[str, Integers]) -> dict[str, F
     return {
         "figure3": figures.figure3(),
         "figure4": figures.figure4(counts),
-        "figure5": figures.figure5(groups),
+        "figure5": curves.figure5(groups),
         "figure6": figures.figure6(),
-        "figure7": figures.figure7(groups),
+        "figure7": curves.figure7(groups),
     }
 
 

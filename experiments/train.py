@@ -54,7 +54,9 @@ def run_cell(recipe: Recipe, options: argparse.Namespace, device: torch.device, 
         data = load(recipe, options, device)
         run = make_run(recipe, data, device, group, options.compile)
         resume(run, out, display)
-        display.say(f"{recipe.cell}: training images per class {data.class_counts.tolist()}, {data.sizes[0]} in all")
+        n = data.class_counts
+        shown = n.tolist() if len(n) <= 100 else f"{n.min()} to {n.max()} in {len(n)} classes"
+        display.say(f"{recipe.cell}: training images per class {shown}, {n.sum()} in all")
         with display:
             metrics = train(run, Keeper(out, options.save_minutes), display, options.eval_every)
         if group.rank == 0:

@@ -123,6 +123,12 @@ class TestImages:
             assert torch.equal(images_a, images_b)
             assert torch.equal(labels_a, labels_b)
 
+    def test_an_image_is_cropped_anew_every_epoch(self, tmp_path):
+        data = load(tiny.write_inaturalist(tmp_path), "inat2018")
+        first, again, other = (images.Images(tmp_path, data.train, 32, seed=0, epoch=e)[0][0] for e in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
     def test_pixels_are_normalised_by_channel(self, tmp_path):
         data = load(tiny.write_ilsvrc(tmp_path), "ilsvrc2012")
         ((got, labels),) = data.test_batches(range(1), 4)

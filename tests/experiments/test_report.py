@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from experiments import report, tables
-from experiments.figures import mean_curve
+from experiments.curves import mean_curve
 from experiments.results import Estimate, estimate, read_results
 from tests.experiments import tiny
 
