@@ -18,6 +18,7 @@ MAIN = [
     "reference/api-torch.html",
     "reference/agreement.html",
     "reference/errors.html",
+    "reference/benchmarks.html",
     "search.html?q=effective+number",
 ]
 SIZES = {"desk": (1300, 900), "phone": (390, 844)}
