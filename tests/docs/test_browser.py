@@ -13,10 +13,12 @@ MAIN = [
     "tutorials/keras.html",
     "how-to/faq.html",
     "how-to/migrate-ports.html",
-    "explanation/index.html",
+    "explanation/effective-number.html",
+    "explanation/choose-beta.html",
     "reference/api-torch.html",
     "reference/agreement.html",
     "reference/errors.html",
+    "reference/benchmarks.html",
     "search.html?q=effective+number",
 ]
 SIZES = {"desk": (1300, 900), "phone": (390, 844)}

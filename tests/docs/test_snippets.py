@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.snippets import NAMES, framework, sessions
+from tests.docs.snippets import NAMES, framework, run, sessions
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,3 +67,18 @@ def test_a_block_belongs_to_the_framework_that_it_names() -> None:
     assert framework("import keras\nfrom cbcore_jax import x  # not torch") == "jax"
     assert framework("y = keras.ops.sum(x)") == "tf"
     assert framework("y = x.numpy()") is None
+
+
+def test_a_wrong_claim_and_an_error_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1 + 1)  # 3\n```\n\n```python\n1 / 0\n```\n")
+    blocks = sessions(page)["numpy"]
+    good, bad = run(page, blocks)
+    assert (good.printed, blocks[0].prints) == (["2"], ["3"])
+    assert 'page.md", line 6' in bad.error
+
+
+def test_roughly_the_same() -> None:
+    assert Roughly(["recall 10 %"]) == ["recall 11 %"]
+    assert Roughly(["recall 10 %"]) != ["recall 13 %"]
+    assert Roughly(["recall 10 %"]) != ["precision 10 %"]
