@@ -218,3 +218,25 @@ assert _fused.kernels().__name__.endswith("_numba")
 assert abs(cbcore_torch.sigmoid_cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])) - 4 * 0.6931472) < 1e-5
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@each_path
+@each_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batches_of_several_blocks_and_huge_pages(path: str, loss: Any, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = (torch.randn(601, 4200, generator=generator) * 3).to(dtype)
+    y = torch.randint(4200, (601,), generator=generator)
+    y[300], z[300] = -100, torch.nan
+
+    def run() -> Any:
+        logits = z.clone().requires_grad_()
+        value = loss(logits, y)
+        return value.detach(), torch.autograd.grad(value, logits)[0]
+
+    with force(path):
+        result = run()
+        with torch.no_grad():
+            torch.testing.assert_close(loss(z, y), result[0])
+    tolerance = {"rtol": 1e-5, "atol": 1e-9} if dtype == torch.float32 else {"rtol": 8e-3, "atol": 1e-9}
+    torch.testing.assert_close(result, composite(run), **tolerance)
