@@ -67,11 +67,11 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     root or an exp(log): the derivative of a power below 1 is infinite where sigmoid(v) underflows, and NaN after that.
     """
     whole, part = int(gamma), gamma - int(gamma)
-    if whole:
-        x = x * ops.sigmoid(v) ** whole
-    if part == 0.5:
-        x = x * ops.sqrt(ops.sigmoid(v))
-    elif part:
+    if whole or part == 0.5:
+        rising = ops.sigmoid(v)
+        x = x * rising**whole if whole else x
+        x = x * ops.sqrt(rising) if part == 0.5 else x
+    if part not in (0, 0.5):
         x = x * ops.exp(part * ops.log_sigmoid(v))
     return x
 

@@ -1,5 +1,6 @@
 """NumPy on large batches: the same losses without temporaries the size of the logits."""
 
+import functools
 import importlib.util
 import os
 from typing import Any
@@ -12,6 +13,13 @@ from cbcore._ops import Array, Ops
 
 _BLOCK = 1 << 16  # logits: the temporaries of a block stay in the cache
 _LARGE = 1 << 16  # logits from which loading numba, once, is worth while
+GAMMA_LIMIT = 16  # of the kernels: the whole power is made from four bits
+
+
+@functools.cache
+def numba_is_installed() -> bool:
+    """Tell whether the extra `fast` is there, without the second that importing numba takes."""
+    return importlib.util.find_spec("numba") is not None
 
 
 def in_row_blocks(sample_loss: formulas.SampleLoss) -> formulas.SampleLoss:
@@ -34,8 +42,8 @@ def takes(logits: Host, targets: Host, gamma: float | None, label_smoothing: flo
         and logits.size >= _LARGE
         and targets.dtype.kind in "iu"
         and not label_smoothing
-        and (gamma is None or gamma < 16)
-        and importlib.util.find_spec("numba") is not None
+        and (gamma is None or gamma < GAMMA_LIMIT)
+        and numba_is_installed()
     )
 
 

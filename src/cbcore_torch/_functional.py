@@ -146,10 +146,6 @@ def _loss(
     if not target.is_floating_point():
         target = target.long()
     if fused.takes(input, target, class_weights, sample_weight, label_smoothing, gamma):
-        if gamma is None and axis == 1 and sample_weight is None:
-            native = fused.native_softmax(input, target, class_weights, ignore_index, reduction)
-            if native is not None:
-                return native
         return fused.loss(
             sample_loss, gamma, input, target, class_weights,
             axis=axis, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,

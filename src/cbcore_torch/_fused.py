@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cbcore import _formulas as formulas
+from cbcore._fused import GAMMA_LIMIT, numba_is_installed
 from cbcore_torch import _cuda, _numba, _row_blocks
 from cbcore_torch._call import Call
 
@@ -50,7 +51,7 @@ class Kernels(Protocol):
 @functools.cache
 def kernels() -> Kernels:
     """Return numba's where the extra `fast` is installed, and otherwise PyTorch's own."""
-    return _numba if _numba.is_installed() else _row_blocks
+    return _numba if numba_is_installed() else _row_blocks
 
 
 def takes(
@@ -68,7 +69,7 @@ def takes(
         and input.numel() > 0
         and not target.is_floating_point()
         and not label_smoothing
-        and (gamma is None or gamma < 16)
+        and (gamma is None or gamma < GAMMA_LIMIT)
         and not (class_weights is not None and class_weights.requires_grad)
         and not (sample_weight is not None and sample_weight.requires_grad)
         and not _traced()
@@ -90,29 +91,23 @@ def _traced() -> bool:
     )
 
 
-def native_softmax(
-    input: Tensor, target: Tensor, class_weights: Tensor | None, ignore_index: int, reduction: str
+def _native_softmax(
+    z: Tensor, target: Tensor, class_weights: Tensor | None, ignore_index: int, reduction: str
 ) -> Tensor | None:
     """Return the small loss that PyTorch's own function gives sooner than one of ours, or None where it would not do.
 
-    It refuses every index that is no class. What such a sample gives, 0 or NaN, is left to `loss`.
+    It refuses every index that is no class. What such a sample gives, 0 or NaN, is left to the kernels.
     """
-    if (
-        not input.is_cpu
-        or input.numel() > NATIVE
-        or input.dtype != torch.float32
-        or input.ndim != 2
-        or reduction == "weighted_mean"
-    ):
+    if not z.is_cpu or z.numel() > NATIVE or z.dtype != torch.float32 or reduction == "weighted_mean":
         return None
-    if 0 <= ignore_index < input.shape[1]:
+    if 0 <= ignore_index < z.shape[1]:
         return None
     if class_weights is not None:
         class_weights = class_weights.float()
         if reduction == "mean":
             class_weights, reduction = class_weights / len(target), "sum"
     try:
-        return functional.cross_entropy(input, target, class_weights, ignore_index=_NO_INDEX, reduction=reduction)
+        return functional.cross_entropy(z, target, class_weights, ignore_index=_NO_INDEX, reduction=reduction)
     except IndexError:
         return None
 
@@ -132,6 +127,10 @@ def loss(
     """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
     z, classes = input, input.shape[axis]
     flat = z.ndim == 2 and axis == 1
+    if gamma is None and flat and sample_weight is None:
+        native = _native_softmax(z, target, class_weights, ignore_index, reduction)
+        if native is not None:
+            return native
     if not flat:
         z, target = z.movedim(axis, -1).reshape(-1, classes), target.reshape(-1)
         sample_weight = None if sample_weight is None else sample_weight.reshape(-1)

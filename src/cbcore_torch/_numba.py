@@ -1,16 +1,9 @@
 """The fused CPU kernels of `cbcore._kernels` on tensors, which share their memory with NumPy."""
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
 from cbcore._arrays import Host
-
-
-def is_installed() -> bool:
-    """Tell whether the extra `fast` is there, without the second that importing numba takes."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def row_scale(

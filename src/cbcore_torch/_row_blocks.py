@@ -42,8 +42,8 @@ def run(
             _one_vs_all(x, index[part], gamma, slope, work, losses[part])
         if with_gradient:
             slope.mul_(scale[part, None])
-        if slope is not out:
-            out.copy_(slope)
+            if slope is not out:
+                out.copy_(slope)
     losses.mul_(scale)
     skipped = scale == 0
     if skipped.any():  # a read, but of a tensor on the host; such rows may hold NaN
