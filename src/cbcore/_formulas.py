@@ -107,7 +107,7 @@ def class_balanced_loss(
 
     `valid` is False for samples that are ignored whatever their logits and targets hold, NaN included: both are
     replaced before the formula, so that no NaN reaches a gradient. A valid sample whose target index lies outside
-    [0, C) gets NaN, never another class.
+    [0, C) gets NaN, its gradient too, never another class.
     """
     z = ops.upcast(logits)
     one_index = not ops.is_floating(targets)
@@ -129,7 +129,8 @@ def class_balanced_loss(
     if weight is not None:
         loss = loss * weight
     if one_index:
-        loss = ops.where(in_range, loss, math.nan)
+        # By product: a choice would give such a sample the gradient 0, and training would go on without it.
+        loss = loss * ops.where(in_range, ops.cast(in_range, loss), math.nan)
     if valid is not None:
         loss = ops.where(valid, loss, 0.0)
     return reduce(ops, loss, weight, valid, reduction)

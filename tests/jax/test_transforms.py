@@ -129,6 +129,9 @@ def test_a_label_outside_the_classes_gives_nan_unless_masked(loss: Any) -> None:
     each = loss(logits, targets, WEIGHTS, reduction="none")
     np.testing.assert_array_equal(np.isnan(each), outside)
     assert np.isnan(loss(logits, targets, WEIGHTS))
+    for gradient_of in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        gradient = gradient_of(logits, targets, WEIGHTS)
+        np.testing.assert_array_equal(np.isnan(gradient), np.repeat(outside[:, None], 4, 1))
     value, gradient = jax.value_and_grad(loss)(logits, targets, WEIGHTS, where=~outside)
     close(value, loss(logits[~outside], targets[~outside], WEIGHTS))
     assert np.isfinite(gradient).all()

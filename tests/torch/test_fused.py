@@ -134,7 +134,7 @@ def test_wide_dense_and_strided(path: str, loss: Any, dtype: torch.dtype) -> Non
         assert (z._version, torch.equal(z, before)) == (version, True)
 
 
-@each_path
+@pytest.mark.parametrize("path", [*PATHS, "composite"])
 @each_loss
 def test_out_of_range_and_ignored(path: str, loss: Any) -> None:
     z = Z.clone()
