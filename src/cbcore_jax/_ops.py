@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-exp = jnp.exp
+from cbcore import _formulas as formulas
 
-# atanh(sqrt(q)) / sqrt(q) on [0, 1/9], relative error 4e-9
-_ATANH = (0.1407888918, 0.1398257887, 0.2001229762, 0.3333316082, 1.000000004)
+exp = jnp.exp
 
 
 def upcast(x: Array, /) -> Array:
@@ -58,14 +57,11 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 @partial(jax.jit, inline=True)
 def _log1p_exp(x: Array, /) -> Array:
-    """Return log(1 + e^x) for x <= 0. XLA:CPU takes three times as long for a log1p as for this series."""
+    """Return log(1 + e^x) for x <= 0."""
     if x.dtype != jnp.float32:
         return jnp.log1p(jnp.exp(x))
-    ratio = 1 / (1 + 2 * jnp.exp(-x))  # log(1 + e) = 2 atanh(e / (2 + e))
-    series: Array | float = 0
-    for coefficient in _ATANH:
-        series = series * ratio**2 + coefficient
-    return 2 * ratio * series
+    logarithm: Array = formulas.twice_atanh(1 / (1 + 2 * jnp.exp(-x)))
+    return logarithm
 
 
 def log_softmax(x: Array, axis: int, /) -> Array:

@@ -1,7 +1,8 @@
 """The sample losses with their gradients in closed form, up to twice as fast as autodiff of `cbcore._formulas`.
 
 Gradients are made again from the logits, never from tensors of the forward pass: only so can they be differentiated
-once more in eager mode. In graphs and under XLA the two passes share what they have in common.
+once more in eager mode. Without XLA every operation is a pass over the logits: few and TensorFlow's own are fastest.
+XLA makes one pass of many, but stores what is costly and used twice, so there forward and gradient share nothing.
 """
 
 import functools
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from cbcore import _formulas as formulas
 from cbcore._ops import Ops
-from cbcore_tf._ops import sqrt
+from cbcore_tf._ops import one_hot, sqrt, under_xla
 
 Tensor: TypeAlias = Any
 
@@ -41,17 +42,15 @@ def sigmoid_focal_loss(gamma: float) -> formulas.SampleLoss:
     def sample_loss(ops: Ops, logits: Tensor, targets: Tensor, axis: int, label_smoothing: float) -> Tensor:
         if ops.is_floating(targets) or label_smoothing:
             return _soft_focal_loss(logits, _dense(ops, targets, logits, axis, label_smoothing), axis, gamma)
-        flip = _one_hot(targets, logits, axis, -1.0, 1.0)
+        use_xla = under_xla()  # asked here: the gradient may be traced when the compiled function is left already
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def sample_losses(z: Tensor) -> tuple[Tensor, Any]:
-            v = z * flip
-
             def gradient(upstream: Tensor) -> Tensor:
-                v = z * flip
-                return _slope(v, _small(v), gamma) * (flip * tf.expand_dims(upstream, axis))
+                slope = _slope(_flip(z, targets, axis, use_xla), gamma, use_xla) * tf.expand_dims(upstream, axis)
+                return _flip(slope, targets, axis, use_xla)
 
-            return tf.reduce_sum(_term(v, _small(v), gamma), axis), gradient
+            return tf.reduce_sum(_term(_flip(z, targets, axis, use_xla), gamma, use_xla), axis), gradient
 
         return sample_losses(logits)
 
@@ -74,16 +73,17 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor, axis: int) -> Tensor:
 
 
 def _soft_focal_loss(logits: Tensor, targets: Tensor, axis: int, gamma: float) -> Tensor:
+    use_xla = under_xla()
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def sample_losses(z: Tensor, t: Tensor) -> tuple[Tensor, Any]:
         def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
-            small, upstream = _small(z), tf.expand_dims(upstream, axis)
-            missed, raised = _slope(z, small, gamma, minus=True), _slope(z, small, gamma)
-            of_t = _term(z, small, gamma, minus=True) - _term(z, small, gamma)
+            upstream = tf.expand_dims(upstream, axis)
+            missed, raised = _slope(-z, gamma, use_xla), _slope(z, gamma, use_xla)
+            of_t = _term(-z, gamma, use_xla) - _term(z, gamma, use_xla)
             return ((1.0 - t) * raised - t * missed) * upstream, of_t * upstream
 
-        small = _small(z)
-        terms = t * _term(z, small, gamma, minus=True) + (1.0 - t) * _term(z, small, gamma)
+        terms = t * _term(-z, gamma, use_xla) + (1.0 - t) * _term(z, gamma, use_xla)
         return tf.reduce_sum(terms, axis), gradient
 
     return sample_losses(logits, targets)
@@ -115,45 +115,52 @@ def _one_hot(index: Tensor, like: Tensor, axis: int, on: float, off: float) -> T
     return tf.one_hot(index, like.shape[axis], on, off, -1 if last else axis, like.dtype)
 
 
-def _term(z: Tensor, small: Tensor, gamma: float, minus: bool = False) -> Tensor:
-    """Return f(z), or f(-z); this and all below take small = exp(-|z|)."""
-    softplus = _softplus(z, small, minus)
-    return softplus * _power(z, small, gamma, minus) if gamma else softplus
+def _flip(x: Tensor, index: Tensor, axis: int, use_xla: bool) -> Tensor:
+    """Change the sign of one entry of each sample."""
+    if use_xla or axis != x.shape.rank - 1:
+        return tf.where(one_hot(tf.cast(index, tf.int32), x.shape[axis], axis), -x, x)  # int64 is slower
+    rows = tf.reshape(x, (-1, x.shape[axis]))
+    index = tf.reshape(index, (-1,))
+    at = tf.stack((tf.range(tf.size(index, index.dtype)), index), 1)
+    return tf.reshape(tf.tensor_scatter_nd_update(rows, at, -tf.gather_nd(rows, at)), tf.shape(x))
 
 
-def _slope(z: Tensor, small: Tensor, gamma: float, minus: bool = False) -> Tensor:
-    """Return f'(z) = sigmoid(z)^gamma (gamma sigmoid(-z) softplus(z) + sigmoid(z)), or f'(-z)."""
-    sigmoid = _sigmoid(z, small, minus)
+def _term(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
+    """Return f(v)."""
+    softplus = _softplus(v, use_xla)
+    return softplus * _power(tf.sigmoid(v), v, gamma, use_xla) if gamma else softplus
+
+
+def _slope(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
+    """Return f'(v) = sigmoid(v)^gamma (gamma (1 - sigmoid(v)) softplus(v) + sigmoid(v))."""
+    sigmoid = tf.sigmoid(v)
     if not gamma:
         return sigmoid
-    rest = _sigmoid(z, small, not minus)  # 1 - sigmoid would lose digits
-    return _power(z, small, gamma, minus) * (gamma * rest * _softplus(z, small, minus) + sigmoid)
+    # The difference is off by 1e-7; times gamma softplus(v), and softplus(v) < 17 where it is not 0, that can be told.
+    rest = 1.0 - sigmoid if gamma <= 2 else tf.sigmoid(-v)
+    return _power(sigmoid, v, gamma, use_xla) * (gamma * rest * _softplus(v, use_xla) + sigmoid)
 
 
-def _power(z: Tensor, small: Tensor, gamma: float, minus: bool) -> Tensor:
-    """Return sigmoid(z)^gamma, or of -z: its whole power a product, its broken one a root or an exp(log)."""
+def _power(sigmoid: Tensor, v: Tensor, gamma: float, use_xla: bool) -> Tensor:
+    """Return sigmoid(v)^gamma: its whole power a product, its broken one a root or an exp(log)."""
     whole, part = int(gamma), gamma - int(gamma)
-    sigmoid = _sigmoid(z, small, minus)
     factors = [sigmoid] * whole
     if part == 0.5:
         factors.append(sqrt(sigmoid))
     elif part:
-        factors.append(tf.exp(-part * _softplus(z, small, not minus)))
+        factors.append(tf.exp(-part * _softplus(-v, use_xla)))
     return functools.reduce(operator.mul, factors)
 
 
-def _small(z: Tensor) -> Tensor:
-    """Return exp(-|z|), of which all else is made; tf.nn.softplus would hide it, and XLA compute it twice.
-
-    At z = 0 the derivatives of minimum, maximum and relu are a matter of convention. TensorFlow's, in the order that
-    arguments have here and below, make those of `_softplus` and `_sigmoid` right.
-    """
-    return tf.exp(tf.minimum(-z, z))
+def _softplus(v: Tensor, use_xla: bool) -> Tensor:
+    return _fusible_softplus(v) if use_xla else tf.nn.softplus(v)
 
 
-def _softplus(z: Tensor, small: Tensor, minus: bool) -> Tensor:
-    return (tf.nn.relu(-z) if minus else tf.maximum(z, 0.0)) + tf.math.log1p(small)
-
-
-def _sigmoid(z: Tensor, small: Tensor, minus: bool) -> Tensor:
-    return tf.where(z >= 0 if minus else z < 0, small, 1.0) / (1.0 + small)
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _fusible_softplus(v: Tensor) -> tuple[Tensor, Any]:
+    large = tf.abs(v)
+    if v.dtype == tf.float32:  # a fraction that uses its exp once: XLA would store one that is used twice
+        small = formulas.twice_atanh(1.0 / (1.0 + 2.0 * tf.exp(large)))
+    else:
+        small = tf.math.log1p(tf.exp(-large))
+    return tf.nn.relu(v) + small, lambda upstream: upstream * tf.sigmoid(v)

@@ -9,6 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+try:  # not public, and not needed for the numbers
+    from tensorflow.python.ops import control_flow_util as _contexts
+except ImportError:  # pragma: no cover
+    _contexts = None
+
 Tensor: TypeAlias = Any
 
 exp = tf.exp
@@ -63,3 +68,10 @@ def take(values: Tensor, index: Tensor, /) -> Tensor:
 
 def pick(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
     return tf.reduce_sum(tf.where(one_hot(index, x.shape[axis], axis), x, 0.0), axis)
+
+
+def under_xla() -> bool:
+    """Tell whether XLA is going to compile what is traced now."""
+    if _contexts is None or tf.executing_eagerly():
+        return False
+    return bool(_contexts.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))

@@ -42,6 +42,20 @@ def test_a_label_out_of_range_gives_nan_for_its_sample_alone(loss: Any, mode: st
     np.testing.assert_array_equal(np.isnan(gradient), np.isnan(value)[:, None].repeat(3, 1))
 
 
+def test_the_arithmetic_for_xla_is_taken_there_alone() -> None:
+    seen: list[bool] = []
+
+    def step(x: Any) -> Any:
+        seen.append(ops.under_xla())
+        return x
+
+    for call in (step, tf.function(step), tf.function(step, jit_compile=True)):
+        call(tf.constant(0.0))
+    tf.function(lambda x: tf.function(step)(x), jit_compile=True)(tf.constant(0.0))  # a function called in another
+    tf.function(lambda x: tf.function(step, jit_compile=True)(x))(tf.constant(0.0))  # as Keras does in `fit`
+    assert seen == [False, False, True, True, True]
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
