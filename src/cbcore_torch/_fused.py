@@ -9,16 +9,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cbcore import _formulas as formulas
 from cbcore._fused import GAMMA_LIMIT, numba_is_installed
-from cbcore_torch import _cuda, _numba, _row_blocks
+from cbcore_torch import _cuda, _numba, _row_blocks, _small
 from cbcore_torch._call import Call
 
 DTYPES = (torch.float32, torch.bfloat16)
-NATIVE = 1 << 14  # logits up to which calling a function of our own costs more than it brings to softmax
-_NO_INDEX = -(1 << 62)
 
 
 class Kernels(Protocol):
@@ -91,27 +88,6 @@ def _traced() -> bool:
     )
 
 
-def _native_softmax(
-    z: Tensor, target: Tensor, class_weights: Tensor | None, ignore_index: int, reduction: str
-) -> Tensor | None:
-    """Return the small loss that PyTorch's own function gives sooner than one of ours, or None where it would not do.
-
-    It refuses every index that is no class. What such a sample gives, 0 or NaN, is left to the kernels.
-    """
-    if not z.is_cpu or z.numel() > NATIVE or z.dtype != torch.float32 or reduction == "weighted_mean":
-        return None
-    if 0 <= ignore_index < z.shape[1]:
-        return None
-    if class_weights is not None:
-        class_weights = class_weights.float()
-        if reduction == "mean":
-            class_weights, reduction = class_weights / len(target), "sum"
-    try:
-        return functional.cross_entropy(z, target, class_weights, ignore_index=_NO_INDEX, reduction=reduction)
-    except IndexError:
-        return None
-
-
 def loss(
     sample_loss: formulas.SampleLoss,
     gamma: float | None,
@@ -127,10 +103,10 @@ def loss(
     """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
     z, classes = input, input.shape[axis]
     flat = z.ndim == 2 and axis == 1
-    if gamma is None and flat and sample_weight is None:
-        native = _native_softmax(z, target, class_weights, ignore_index, reduction)
-        if native is not None:
-            return native
+    if flat and sample_weight is None and (gamma is None or (gamma <= 2 and kernels() is _row_blocks)):
+        value = _small.loss(gamma, z, target, class_weights, ignore_index=ignore_index, reduction=reduction)
+        if value is not None:
+            return value
     if not flat:
         z, target = z.movedim(axis, -1).reshape(-1, classes), target.reshape(-1)
         sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
@@ -140,8 +116,8 @@ def loss(
     scale = row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
     call = Call(sample_loss, gamma, target, scale, ignore_index, reduction)
     function, z = (_cuda.TritonLoss, z) if on_gpu else (FusedLoss, z.contiguous())
-    value: Tensor = function.apply(z, call)  # type: ignore[no-untyped-call]
-    return value if flat or reduction != "none" else value.view(input.shape[:axis] + input.shape[axis + 1 :])
+    fused: Tensor = function.apply(z, call)  # type: ignore[no-untyped-call]
+    return fused if flat or reduction != "none" else fused.view(input.shape[:axis] + input.shape[axis + 1 :])
 
 
 class FusedLoss(torch.autograd.Function):

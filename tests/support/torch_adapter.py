@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cbcore_torch
-from cbcore_torch import _fused, _numba, _row_blocks
+from cbcore_torch import _fused, _numba, _row_blocks, _small
 from tests.support.spec import Call
 
 LOSSES = {
@@ -29,8 +29,6 @@ class TorchAdapter:
         self.path = path
         self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
         self.modes: tuple[str, ...] = ("eager",)
-        if path == "native":
-            self.dtypes = ("float32",)
         if path == "triton":
             self.dtypes, self.modes = ("float32", "float16", "bfloat16"), ("interpreted",)
         if path == "composite":
@@ -64,15 +62,15 @@ class TorchAdapter:
 
 @contextmanager
 def force(path: str) -> Iterator[None]:
-    """Take one of the paths "composite", "native", "row blocks", "numba" and "triton" (in Triton's interpreter)."""
+    """Take one of the paths "composite", "small", "row blocks", "numba" and "triton" (in Triton's interpreter)."""
     with pytest.MonkeyPatch.context() as patch:
-        if path != "native":
-            patch.setattr(_fused, "NATIVE", -1)
+        if path != "small":
+            patch.setattr(_small, "LIMIT", -1)
         if path == "composite":
             patch.setattr(_fused, "takes", lambda *_: False)
         elif path == "triton":
             patch.setattr(_fused, "_on_gpu", lambda _: True)
-        elif path == "row blocks":
+        elif path in {"row blocks", "small"}:
             patch.setattr(_fused, "kernels", lambda: _row_blocks)
         else:
             assert _fused.kernels() is _numba

@@ -18,7 +18,7 @@ from tests.support.torch_adapter import LOSSES, force
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
-PATHS = ["numba", "row blocks", "native"]  # native: for softmax; the others take numba there
+PATHS = ["numba", "row blocks", "small"]
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
