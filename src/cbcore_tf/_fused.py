@@ -128,16 +128,15 @@ def _flip(x: Tensor, index: Tensor, axis: int, use_xla: bool) -> Tensor:
 def _term(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
     """Return f(v)."""
     softplus = _softplus(v, use_xla)
-    return softplus * _power(tf.sigmoid(v), v, gamma, use_xla) if gamma else softplus
+    return softplus * _power(_sigmoid(v, gamma, use_xla), v, gamma, use_xla) if gamma else softplus
 
 
 def _slope(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
     """Return f'(v) = sigmoid(v)^gamma (gamma (1 - sigmoid(v)) softplus(v) + sigmoid(v))."""
-    sigmoid = tf.sigmoid(v)
+    sigmoid = _sigmoid(v, gamma, use_xla)
     if not gamma:
         return sigmoid
-    # The difference is off by 1e-7; times gamma softplus(v), and softplus(v) < 17 where it is not 0, that can be told.
-    rest = 1.0 - sigmoid if gamma <= 2 else tf.sigmoid(-v)
+    rest = tf.sigmoid(-v)  # 1 - sigmoid would lose digits
     return _power(sigmoid, v, gamma, use_xla) * (gamma * rest * _softplus(v, use_xla) + sigmoid)
 
 
@@ -150,6 +149,14 @@ def _power(sigmoid: Tensor, v: Tensor, gamma: float, use_xla: bool) -> Tensor:
     elif part:
         factors.append(tf.exp(-part * _softplus(-v, use_xla)))
     return functools.reduce(operator.mul, factors)
+
+
+def _sigmoid(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
+    """Return sigmoid(v) for a power of it; outside XLA TensorFlow's is off by 4e-7, which larger powers multiply."""
+    if use_xla or gamma <= 2:
+        return tf.sigmoid(v)
+    small = tf.exp(tf.minimum(-v, v))
+    return tf.where(v < 0, small, 1.0) / (1.0 + small)
 
 
 def _softplus(v: Tensor, use_xla: bool) -> Tensor:
