@@ -103,7 +103,7 @@ def loss(
     """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
     z, classes = input, input.shape[axis]
     flat = z.ndim == 2 and axis == 1
-    if flat and sample_weight is None and (gamma is None or (gamma <= 2 and kernels() is _row_blocks)):
+    if flat and sample_weight is None and (gamma is None or (gamma in _small.GAMMAS and kernels() is _row_blocks)):
         value = _small.loss(gamma, z, target, class_weights, ignore_index=ignore_index, reduction=reduction)
         if value is not None:
             return value

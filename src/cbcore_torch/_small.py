@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LIMIT = 1 << 14  # logits
+GAMMAS = (0.0, 0.5, 1.0, 2.0)  # of other powers second derivatives are NaN where the sigmoid underflows
 _NO_INDEX = -(1 << 62)
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -47,10 +48,10 @@ def _one_vs_all(v: Tensor, gamma: float, row_weights: Tensor | None, reduction: 
     """
     terms = functional.softplus(v)
     if gamma:
-        modulator = torch.sigmoid(v)
-        if gamma < 1:
-            modulator = modulator + _TINY  # the slope of such a power is infinite at 0
-        terms = terms * (modulator if gamma == 1 else modulator.pow(gamma))
+        sigmoid = torch.sigmoid(v)
+        if gamma == 0.5:
+            sigmoid = (sigmoid + _TINY).sqrt()  # the slope of a root is infinite at 0
+        terms = terms * (sigmoid.square() if gamma == 2 else sigmoid)
     if row_weights is not None:
         terms = terms * row_weights[:, None]
     if reduction == "none":

@@ -152,6 +152,17 @@ def test_out_of_range_and_ignored(path: str, loss: Any) -> None:
 
 
 @each_path
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 1.5, 2.0])
+def test_second_derivatives_are_finite_where_the_sigmoid_underflows(path: str, gamma: float) -> None:
+    z = torch.tensor([[200.0, -200.0, -90.0], [0.0, -1e4, 50.0]], requires_grad=True)
+    with force(path):
+        value = cbcore_torch.sigmoid_focal_loss(z, torch.tensor([0, 2]), gamma=gamma)
+        (gradient,) = torch.autograd.grad(value, z, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.sum(), z)
+    assert second.isfinite().all()
+
+
+@each_path
 def test_general_gamma_agrees(path: str) -> None:
     for gamma in (0.1, 3.0, 7.5, 15.0, 17.0):
         with force(path):
