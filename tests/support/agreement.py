@@ -23,6 +23,7 @@ from tests.support.spec import LOSSES, Call
 ADAPTERS = {
     "NumPy": ("numpy_adapter", "NumpyAdapter", ()),
     "torch": ("torch_adapter", "TorchAdapter", ("composite",)),
+    "torch, small": ("torch_adapter", "TorchAdapter", ("small",)),
     "torch, row blocks": ("torch_adapter", "TorchAdapter", ("row blocks",)),
     "torch, numba": ("torch_adapter", "TorchAdapter", ("numba",)),
     "JAX": ("jax_adapter", "JaxAdapter", ()),
@@ -34,7 +35,7 @@ SPACING = 2.0**-23
 
 
 def batches() -> dict[str, Call]:
-    """Return the batches: index and soft targets, of logits with spreads of 1 to 30."""
+    """Return the batches: index and soft targets, of logits with spreads of 1 to 30; and one class alone."""
     r = np.random.default_rng(2019)
     logits = (r.normal(size=(48, 20)) * np.geomspace(1, 30, 48)[:, None]).astype(np.float32)
     weights = np.geomspace(0.1, 4, 20).astype(np.float32)
@@ -42,11 +43,15 @@ def batches() -> dict[str, Call]:
         "index": r.integers(0, 20, 48),
         "soft": r.dirichlet(np.ones(20), 48).astype(np.float32),
     }
-    return {
+    calls = {
         f"{loss}, {kind}": Call(*LOSSES[loss], logits, target, weights, reduction="none")
         for loss in SHOWN
         for kind, target in targets.items()
     }
+    alone = np.linspace(-30, 14, 705, dtype=np.float32)[:, None]  # above, the loss of gamma = 5 underflows
+    for loss in SHOWN[1:]:
+        calls[f"{loss}, one class"] = Call(*LOSSES[loss], alone, np.zeros(705, int), None, reduction="none")
+    return calls
 
 
 def compute(framework: str, file: Path) -> None:
@@ -109,12 +114,13 @@ def markdown(rows: dict[str, dict[str, float]]) -> str:
 
 PAGE = """# Agreement between frameworks
 
-The same random float32 batches (48 samples, 20 classes, logits spread from 1 to 30, class weights), computed by every
-framework. A column gives the largest distance to the 50-digit reference, the last one the largest distance between any
-two frameworks, in units of the float32 spacing 2⁻²³ relative to each sample's loss, or to the terms of each gradient
-(for softmax at least half the sample's weight: a softmax loss near zero is exact only in absolute terms). The promise,
-tested on every change, is at most {bound} between any two. Made by
-`python -m tests.support.agreement docs/reference/agreement.md`.
+The same random float32 batches (48 samples, 20 classes, logits spread from 1 to 30, class weights), and one class alone
+(logits from -30 to 14), where no sum hides its rounding, computed by every framework. A column gives the largest
+distance to the 50-digit reference, the last one the largest distance between any two frameworks, in units of the
+float32 spacing 2⁻²³ relative to each sample's loss, or to the terms of each gradient (for softmax at least half the
+sample's weight: a softmax loss near zero is exact only in absolute terms). The promise, tested on every change, is
+at most {bound} between any two. "torch, small" is the path of small batches, which PyTorch's own operations compute. Made
+by `python -m tests.support.agreement docs/reference/agreement.md`.
 
 {table}
 """
