@@ -119,8 +119,8 @@ The same random float32 batches (48 samples, 20 classes, logits spread from 1 to
 distance to the 50-digit reference, the last one the largest distance between any two frameworks, in units of the
 float32 spacing 2⁻²³ relative to each sample's loss, or to the terms of each gradient (for softmax at least half the
 sample's weight: a softmax loss near zero is exact only in absolute terms). The promise, tested on every change, is
-at most {bound} between any two. "torch, small" is the path of small batches, which PyTorch's own operations compute. Made
-by `python -m tests.support.agreement docs/reference/agreement.md`.
+at most {bound} between any two. "torch, small" is the path of small batches, which PyTorch's own operations compute.
+Made by `python -m tests.support.agreement docs/reference/agreement.md`.
 
 {table}
 """
