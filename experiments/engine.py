@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -172,6 +173,21 @@ def test(run: Run) -> dict[str, Any]:
         scores = run.processes.sum(scores)
     labels_of_test = run.data.test_labels.cpu().numpy().astype(np.int64)
     return summarise(scores.cpu().numpy(), labels_of_test, run.data.class_counts, run.recipe.loss == "softmax")
+
+
+def test_logits(run: Run) -> npt.NDArray[np.float16]:
+    """Return the logits of the test set, (N, C): what any choice that is made after training starts from."""
+    run.model.eval()
+    rows = run.processes.rows(run.data.sizes[1])
+    logits = torch.zeros(run.data.sizes[1], len(run.data.class_counts), device=run.device)
+    first = rows.start
+    with torch.inference_mode():
+        for images, _ in run.data.test_batches(rows, TEST_BATCH):
+            part = logits_of(run, run.model, images).float()
+            logits[first : first + len(part)] = part
+            first += len(part)
+        logits = run.processes.sum(logits)
+    return logits.cpu().numpy().astype(np.float16)
 
 
 def end_epoch(run: Run, train_loss: float, metrics: dict[str, Any] | None) -> None:

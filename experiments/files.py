@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 
@@ -27,6 +29,14 @@ def write_json(path: Path, value: Any) -> None:
 def write_lines(path: Path, values: Iterable[Any]) -> None:
     """Replace a file of one JSON value a line."""
     write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Replace a NumPy file in one step."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    os.replace(temporary, path)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

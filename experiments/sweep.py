@@ -15,9 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from experiments import engine, files
 from experiments.options import number, parse
 from experiments.recipe import LOSSES, Recipe
+
+
+LOGITS_BYTES = 1 << 22  # of a test set whose logits are kept beside the result: CIFAR's are, iNaturalist's are not
 
 
 class Cell(NamedTuple):
@@ -106,6 +111,11 @@ def run_one(cell: Cell, own_terminal: bool) -> bool:
             code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
     if code == 0:
         cell.result.parent.mkdir(parents=True, exist_ok=True)
+        logits = np.load(cell.work / "test_logits.npy", allow_pickle=False)
+        if logits.nbytes <= LOGITS_BYTES:
+            folder = cell.result.parent / "logits"
+            folder.mkdir(exist_ok=True)
+            files.write_array(folder / f"{cell.recipe.cell}.npy", logits)
         files.write_json(cell.result, files.read_json(cell.work / "result.json"))
         print(f"finished {cell.result}", flush=True)
     return code == 0

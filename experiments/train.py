@@ -22,7 +22,7 @@ from experiments.recipe import CIFAR, Recipe
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, test, and write ``result.json``, ``log.jsonl`` and ``checkpoint.pt`` into --out."""
+    """Train, test, and write ``result.json``, ``test_logits.npy``, ``log.jsonl`` and ``checkpoint.pt`` into --out."""
     recipe, options = parse(argv, __doc__)
     device = processes.pick_device(options.device)
     if options.threads:
@@ -59,7 +59,9 @@ def run_cell(recipe: Recipe, options: argparse.Namespace, device: torch.device, 
         display.say(f"{recipe.cell}: training images per class {shown}, {n.sum()} in all")
         with display:
             metrics = train(run, Keeper(out, options.save_minutes), display, options.eval_every)
+        logits = engine.test_logits(run)
         if group.rank == 0:
+            files.write_array(out / "test_logits.npy", logits)
             files.write_json(out / "result.json", result(run, metrics))
     display.say(f"{recipe.cell}: test error {100 * metrics['top1_error']:.2f} %, {run.seconds:.0f} s")
 

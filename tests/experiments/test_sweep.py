@@ -2,6 +2,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments import sweep, train
@@ -32,7 +33,7 @@ def options(tmp_path: Path, *more: str) -> list[str]:
 
 
 def results(tmp_path: Path) -> list[str]:
-    return sorted(path.stem for path in (tmp_path / "results").glob("*"))
+    return sorted(path.stem for path in (tmp_path / "results").glob("*.json"))
 
 
 GRID = ("--losses", "softmax", "focal", "--betas", "0.9", "--gammas", "1", "--imbalances", "4")
@@ -95,3 +96,13 @@ def test_result_is_the_file_that_train_wrote(tmp_path):
         stored = json.loads((tmp_path / "results" / f"{name}.json").read_text())
         assert stored == json.loads((tmp_path / "work" / name / "result.json").read_text())
         assert stored["cell"] == name
+        logits = np.load(tmp_path / "results" / "logits" / f"{name}.npy")
+        assert np.array_equal(logits, np.load(tmp_path / "work" / name / "test_logits.npy"))
+
+
+@pytest.mark.usefixtures("commands")
+def test_logits_of_a_large_test_set_stay_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "LOGITS_BYTES", 1)
+    sweep.main(options(tmp_path, *GRID))
+    assert results(tmp_path)
+    assert not (tmp_path / "results" / "logits").exists()

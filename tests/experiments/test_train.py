@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,6 +120,13 @@ class TestResult:
         assert str(tmp_path) not in text
         assert str(data) not in text
         assert platform.node() not in text
+
+    def test_keeps_the_logits_that_were_tested(self, data, uninterrupted):
+        logits = np.load(uninterrupted / "test_logits.npy", allow_pickle=False)
+        assert (logits.shape, logits.dtype) == ((40, 10), np.float16)
+        records = np.fromfile(data / "cifar-10-batches-bin" / "test_batch.bin", np.uint8)
+        labels = records.reshape(40, -1)[:, 0]
+        assert np.mean(logits.argmax(1) != labels) == read(uninterrupted)["metrics"]["top1_error"]
 
     def test_learns_the_colours_in_bfloat16(self, data, tmp_path):
         options = ("--precision", "bfloat16", "--epochs", "6", "--eval-every", "6")
