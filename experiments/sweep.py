@@ -21,7 +21,6 @@ from experiments import engine, files
 from experiments.options import number, parse
 from experiments.recipe import LOSSES, Recipe
 
-
 LOGITS_BYTES = 1 << 22  # of a test set whose logits are kept beside the result: CIFAR's are, iNaturalist's are not
 
 

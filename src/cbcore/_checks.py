@@ -15,42 +15,74 @@ from cbcore._arrays import Host
 
 Shape: TypeAlias = Sequence[int | None]  # None: a size that is not known before the run (TensorFlow graphs)
 
+_COUNTS_AVERAGE = 20
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
 
 
-def integer(value: Any, name: str, *, at_least: int) -> None:
-    """Check a whole number given on the host."""
+def integer(value: Any, name: str, *, at_least: int) -> int:
+    """Check a whole number given on the host; return it as a plain one."""
     try:
-        number = operator.index(value)
+        number = _index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})") from None
     if number < at_least:
         raise ValueError(f"{name} must be at least {at_least}, got {number}")
+    return number
 
 
-def number(value: Any, name: str, *, low: float, high: float = math.inf) -> None:
-    """Check a real number given on the host; NaN is out of every range."""
+def number(value: Any, name: str, *, low: float, high: float = math.inf) -> float:
+    """Check a real number given on the host; return it as a plain float. NaN is out of every range."""
+    if getattr(value, "requires_grad", False) or hasattr(value, "assign"):
+        raise TypeError(
+            f"{name} must be a fixed number, got {type(value).__name__}, which training could change and which would "
+            f"get no gradient here; pass float({name})"
+        )
     try:
-        inside = low <= float(value) <= high
-    except (TypeError, ValueError):
+        if isinstance(value, str | bytes) or getattr(value, "shape", ()) != ():
+            raise TypeError
+        plain = float(value)
+    except (TypeError, ValueError):  # a traced value raises a TypeError too
         raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})") from None
-    if not inside:
+    if not low <= plain <= high:
         text = f"at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{name} must be {text}, got {value}")
+        raise ValueError(f"{name} must be {text}, got {plain}")
+    return plain
 
 
-def imbalance(value: Any) -> None:
-    """Check an imbalance factor."""
-    number(value, "imbalance", low=1)
-    if math.isinf(value):
+def imbalance(value: Any) -> float:
+    """Check an imbalance factor; return it as a plain float."""
+    plain = number(value, "imbalance", low=1)
+    if math.isinf(plain):
         raise ValueError("imbalance must be finite, got inf")
+    return plain
 
 
-def gamma(value: Any) -> None:
-    """Check the focusing parameter of the focal loss."""
-    number(value, "gamma", low=0)
-    if value == math.inf:
+def gamma(value: Any) -> float:
+    """Check the focusing parameter of the focal loss; return it as a plain float."""
+    plain = number(value, "gamma", low=0)
+    if plain == math.inf:
         raise ValueError("gamma must be finite, got inf")
+    return plain
+
+
+def ignored(value: Any, name: str) -> int | None:
+    """Check the index of samples to ignore; return it as a plain integer. None ignores nothing."""
+    if value is None:
+        return None
+    try:
+        return _index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an integer (the one index to ignore) or None (nothing is ignored), got {value!r} "
+            f"({type(value).__name__}); to ignore several, map them to one before"
+        ) from None
+
+
+def _index(value: Any) -> int:
+    """As `operator.index`, without booleans and without arrays that have an axis."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ():
+        raise TypeError
+    return operator.index(value)
 
 
 def instance(value: Any, kind: type, name: str, fix: str) -> None:
@@ -195,10 +227,10 @@ def _per_class(host: Host, name: str, size: int, low: float, high: float, fix: s
 # ---------------------------------------------------------------- losses
 
 
-def loss_options(reduction: Any, label_smoothing: Any) -> None:
-    """Check the options that all losses share."""
+def loss_options(reduction: Any, label_smoothing: Any) -> float:
+    """Check the options that all losses share; return the label smoothing as a plain float."""
     choice(reduction, "reduction", REDUCTIONS)
-    number(label_smoothing, "label_smoothing", low=0, high=1)
+    return number(label_smoothing, "label_smoothing", low=0, high=1)
 
 
 def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
@@ -308,6 +340,24 @@ def weights_vector(shape: Shape) -> None:
     """Check class weights before the logits are known."""
     if len(shape) != 1:
         raise ValueError(f"class_weights must have shape (C,), one for each class, got {_text(shape)}")
+
+
+def weights_values(host: Host) -> None:
+    """Check the values of class weights, once, on the host: where a criterion is made, or where they come from there.
+
+    Weights average about 1. Whole numbers that average far more are the class counts, cast.
+    """
+    bad = np.flatnonzero(~(np.isfinite(host) & (host >= 0)))
+    if bad.size:
+        raise ValueError(
+            f"class_weights must be finite and not negative, got {host[bad[0]]} for class {bad[0]}; make them from the "
+            "class counts with class_weights(class_counts, beta) or from_counts"
+        )
+    if host.size and not (host % 1).any() and host.mean() > _COUNTS_AVERAGE:
+        raise ValueError(
+            f"class_weights must be weights, got whole numbers that average {host.mean():.4g}, as class counts do; "
+            "for class counts call from_counts(class_counts, beta), and divide weights of your own by their mean"
+        )
 
 
 def floating_weights(is_floating: bool, dtype: Any) -> None:
