@@ -47,6 +47,8 @@ class NumpyAdapter:
 
     def value(self, call: Call) -> np.ndarray:
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
         value = LOSSES[call.loss](
             read_only(call.logits),
             read_only(call.targets),

@@ -49,6 +49,7 @@ class Call:
     sample_weight: np.ndarray | None = None
     reduction: str = "mean"
     label_smoothing: float = 0.0
+    unlabelled_weight: float | None = None
 
 
 class Adapter(Protocol):
@@ -122,6 +123,10 @@ def cases() -> dict[str, Case]:
     dense, dense_y = r.normal(size=(2, 4, 3, 2)) * 4, r.integers(0, 4, (2, 3, 2))
     w = _weights(5)
     sample_weight = np.array([0.5, 2, 0, 1, 3, 0.25])
+    ruled_out = z.copy()
+    ruled_out[[0, 1, 3], [1, 0, 4]] = -np.inf  # classes that are not the target's
+    one_hot = np.eye(5)[y]
+    partly = np.where(np.isinf(ruled_out), 0, soft)
     return {
         "index": Case(z, y, w),
         "unweighted": Case(z, y),
@@ -150,6 +155,10 @@ def cases() -> dict[str, Case]:
             z, soft, None, (("sample_weight", sample_weight), ("reduction", "weighted_mean"))
         ),
         "one-sample": Case(z[0], np.array(3), w, (("axis", 0),)),
+        "unlabelled": Case(z, multi_hot, w, (("reduction", "none"), ("unlabelled_weight", 0.25))),
+        "ruled-out": Case(ruled_out, y, w, (("reduction", "none"),)),
+        "ruled-out-one-hot": Case(ruled_out, one_hot, w, (("reduction", "none"),)),
+        "ruled-out-soft": Case(ruled_out, partly, w),
         "one-class": Case(z[:, :1], y * 0, w[:1]),
     }  # fmt: skip
 

@@ -71,6 +71,8 @@ class TorchAdapter:
     def value_and_gradient(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         logits = tensor(call.logits).requires_grad_()
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
         targets = call.targets if call.valid is None else np.where(call.valid, call.targets, IGNORED)
         loss = LOSSES[call.loss]
         if mode == "compiled":  # the whole tracing and autograd machinery, without needing a C++ compiler
