@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace, is_array_api_obj, to_device
+from array_api_compat import array_namespace, is_array_api_obj
 from array_api_compat import device as device_of
 
 Host: TypeAlias = npt.NDArray[Any]
@@ -49,6 +49,48 @@ def to_host(array: Any) -> tuple[Host, Callable[[Host], Any]]:
     """Return `array` as NumPy, and the function that brings a result to the kind and device of `array`."""
     if isinstance(array, np.ndarray) or not is_array_api_obj(array):
         return np.asarray(array), lambda result: result
-    namespace, device = array_namespace(array), device_of(array)
-    host = np.asarray(to_device(array, "cpu") if str(device).startswith(("cuda", "mps")) else array)
-    return host, lambda result: namespace.asarray(result, device=device)
+    return _fetched(array), lambda result: beside(result, array)
+
+
+def beside(host: Host, array: Any) -> Any:
+    """Return NumPy as an array of the kind and on the device of `array`, in 32 bits where there are no 64."""
+    namespace, device = array_namespace(array), place(array)
+    host = np.require(host, requirements=["C", "W"])  # PyTorch warns of read-only memory, refuses negative strides
+    try:
+        return namespace.asarray(host, device=device)
+    except (TypeError, ValueError, RuntimeError):  # as MPS and some XPUs do
+        narrow = host.astype(_NARROW.get(host.dtype.name, host.dtype))
+        if narrow.dtype == host.dtype or (host.dtype.kind == "i" and (narrow != host).any()):
+            raise
+        return namespace.asarray(narrow, device=device)
+
+
+def place(array: Any) -> Any:
+    """Return the device where an array beside `array` belongs; None is the default one, from which JAX may move it.
+
+    A JAX sharding is no place for another shape, and an array that is tied to one device would not meet sharded ones.
+    """
+    device = device_of(array)
+    return None if hasattr(device, "device_set") or not getattr(array, "committed", True) else device
+
+
+_NARROW = {"float64": np.float32, "int64": np.int32}
+# What frameworks call the way from a device to the host, which not all take unasked; then what NumPy has no dtype for.
+_WAYS: tuple[Callable[[Any], Any], ...] = (
+    lambda array: array,
+    lambda array: array.cpu(),
+    lambda array: array.get(),
+    lambda array: array.to_device(array_namespace(array).__array_namespace_info__().default_device()),
+    lambda array: np.from_dlpack(array, device="cpu"),
+    lambda array: array.cpu().float(),
+)
+
+
+def _fetched(array: Any) -> Host:
+    errors: list[Exception] = []
+    for way in _WAYS:
+        try:
+            return np.asarray(way(array))
+        except (AttributeError, BufferError, TypeError, ValueError, RuntimeError) as error:
+            errors.append(error)
+    raise errors[0]

@@ -9,7 +9,7 @@ from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore import _fused as fused
 from cbcore import _ops as ops
-from cbcore._arrays import to_host
+from cbcore._arrays import beside, place, to_host
 
 
 def softmax_cross_entropy(
@@ -189,10 +189,9 @@ def _loss(
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
     logits = logits if is_array_api_obj(logits) else np.asarray(logits)
-    xp, device = array_namespace(logits), logits.device
+    xp = array_namespace(logits)
     targets, class_weights, where = (
-        x if x is None or _is_of(xp, x) else xp.asarray(to_host(x)[0], device=device)
-        for x in (targets, class_weights, where)
+        x if x is None or _is_of(xp, x) else beside(to_host(x)[0], logits) for x in (targets, class_weights, where)
     )
     names = ("logits", "targets")
     checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
@@ -216,7 +215,9 @@ def _loss(
     if is_integer:
         host = to_host(targets)[0]
         checks.label_range(host if where is None else host[to_host(where)[0]], logits.shape[axis], name="targets")
-        targets = xp.astype(targets, xp.arange(1).dtype)  # the default integer: narrow ones cannot hold C
+        targets = xp.astype(
+            targets, xp.arange(1, device=place(logits)).dtype
+        )  # the default integer: narrow ones cannot hold C
     if is_numpy_array(logits):
         if fused.takes(logits, targets, gamma, label_smoothing):
             return fused.loss(gamma, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
