@@ -435,6 +435,16 @@ def boolean(is_boolean: bool, dtype: Any, *, name: str) -> None:
         )
 
 
+def known_weights(known: bool) -> None:
+    """Check that the class weights of a criterion have values."""
+    if not known:
+        raise ValueError(
+            "class_weights must have values, got memory that was never written (the criterion was made on the meta "
+            "device from a tensor without values); load a state_dict, assign criterion.class_weights, or make the "
+            "criterion with from_counts"
+        )
+
+
 def _known_size(shape: Shape) -> int:
     return math.prod(n for n in shape if n is not None)
 

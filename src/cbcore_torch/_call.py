@@ -21,9 +21,16 @@ class Call(NamedTuple):
 
     def composite(self, z: Tensor) -> Tensor:
         """Return the same loss in operations that can be differentiated again."""
+        scale = self.scale if isinstance(self.scale, Tensor) else torch.from_numpy(self.scale)  # on no default device
         value: Tensor = formulas.class_balanced_loss(
             ops, self.sample_loss, z, self.target, None,
-            axis=1, valid=self.target != self.ignore_index, sample_weight=torch.as_tensor(self.scale),
+            axis=1, valid=self.target != self.ignore_index, sample_weight=scale,
             reduction="none" if self.reduction == "none" else "sum", label_smoothing=0.0,
         )  # fmt: skip
         return value
+
+    def gradient(self, z: Tensor, upstream: Tensor, *, differentiable: bool) -> Tensor:
+        """Return the gradient of z in operations that can be transformed, and differentiated again if asked."""
+        with torch.enable_grad():
+            value = self.composite(z)
+        return torch.autograd.grad(value, z, upstream, create_graph=differentiable)[0]

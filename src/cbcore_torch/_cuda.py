@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call
 from cbcore_torch._row_scale import row_scale
 
@@ -41,7 +42,7 @@ class TritonLoss(torch.autograd.Function):
         from cbcore_torch import _triton
 
         z, target, stats = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return torch.autograd.grad(ctx.call.composite(z), z, upstream, create_graph=True)[0], None
+        if torch.is_grad_enabled() or modes.transformed(upstream):
+            return ctx.call.gradient(z, upstream, differentiable=torch.is_grad_enabled()), None
         rows = upstream.expand(target.shape)  # a reduced loss has one upstream gradient for all rows
         return _triton.gradient(rows, z, target, ctx.call.scale, ctx.call.gamma, stats), None

@@ -1,5 +1,7 @@
 """The three losses as functions of tensors. Nothing here reads a tensor's values: no host sync on any device."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from cbcore_torch import _fused as fused
 from cbcore_torch import _ops as ops
 
 _SIGMOID = formulas.sigmoid_focal_loss(0.0)
+_NOTHING = -0x4B1D_0000_0000_0001  # an index that no target has: nothing is ignored
 
 
 def softmax_cross_entropy(
@@ -17,10 +20,11 @@ def softmax_cross_entropy(
     class_weights: Tensor | None = None,
     *,
     dim: int = 1,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
 
@@ -36,8 +40,9 @@ def softmax_cross_entropy(
         A sample is weighted by class_weights[target], or by the mean over its labels, from the targets as given.
     dim : int
         The class axis.
-    ignore_index : int
-        Samples with this target index give 0 and no gradient, and are not counted. Not for float targets.
+    ignore_index : int or None
+        Samples with this target index give 0 and no gradient, and are not counted; None ignores nothing. Not for float
+        targets.
     sample_weight : Tensor of floats, shape of `input` without `dim`, optional
         Multiplies the weight of each sample.
     reduction : {"mean", "sum", "none", "weighted_mean"}
@@ -45,6 +50,8 @@ def softmax_cross_entropy(
         ``torch.nn.functional.cross_entropy(weight=...)`` does. With no valid sample both give 0.
     label_smoothing : float
         In [0, 1].
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose float targets are all 0; by default the mean of the class weights.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def softmax_cross_entropy(
     """
     return _loss(
         formulas.softmax_cross_entropy, None, input, target, class_weights,
-        dim, ignore_index, sample_weight, reduction, label_smoothing,
+        dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -75,10 +82,11 @@ def sigmoid_cross_entropy(
     class_weights: Tensor | None = None,
     *,
     dim: int = 1,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
 
@@ -94,7 +102,7 @@ def sigmoid_cross_entropy(
     """
     return _loss(
         _SIGMOID, 0.0, input, target, class_weights,
-        dim, ignore_index, sample_weight, reduction, label_smoothing,
+        dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -105,10 +113,11 @@ def sigmoid_focal_loss(
     *,
     gamma: float = 0.5,
     dim: int = 1,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     sample_weight: Tensor | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
 
@@ -121,11 +130,10 @@ def sigmoid_focal_loss(
     >>> sigmoid_focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
     tensor(1.5800)
     """
-    (gamma,) = {gamma}  # torch.compile makes a float that changes between calls symbolic; hashing makes it a number
-    checks.gamma(gamma)
+    gamma = checks.gamma(_plain(gamma))
     return _loss(
-        formulas.sigmoid_focal_loss(float(gamma)), float(gamma), input, target, class_weights,
-        dim, ignore_index, sample_weight, reduction, label_smoothing,
+        formulas.sigmoid_focal_loss(gamma), gamma, input, target, class_weights,
+        dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -136,26 +144,40 @@ def _loss(
     target: Tensor,
     class_weights: Tensor | None,
     dim: int,
-    ignore_index: int,
+    ignore_index: int | None,
     sample_weight: Tensor | None,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Tensor:
-    checks.loss_options(reduction, label_smoothing)
+    label_smoothing = checks.loss_options(reduction, _plain(label_smoothing))
+    unlabelled_weight = checks.unlabelled_weight(_plain(unlabelled_weight))
+    ignored = checks.ignored(ignore_index, "ignore_index")
+    if ignored is not None and not -(2**63) < ignored < 2**63:
+        ignored = None  # no target of 64 bits has it
     axis = _check_tensors(input, target, class_weights, dim, sample_weight)
     if not target.is_floating_point():
         target = target.long()
     if fused.takes(input, target, class_weights, sample_weight, label_smoothing, gamma):
         return fused.loss(
             sample_loss, gamma, input, target, class_weights,
-            axis=axis, ignore_index=ignore_index, sample_weight=sample_weight, reduction=reduction,
+            axis=axis, ignore_index=_NOTHING if ignored is None else ignored, sample_weight=sample_weight,
+            reduction=reduction,
         )  # fmt: skip
-    valid = None if target.is_floating_point() else target != ignore_index
+    valid = None if ignored is None or target.is_floating_point() else target != ignored
     loss: Tensor = formulas.class_balanced_loss(
         ops, sample_loss, input, target, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip
     return loss
+
+
+def _plain(option: Any) -> Any:
+    """Undo that torch.compile makes a number that changes between calls symbolic; hashing makes it one again."""
+    if isinstance(option, float | int):
+        (option,) = {option}
+    return option
 
 
 def _check_tensors(
@@ -177,6 +199,7 @@ def _check_tensors(
         is_floating=is_floating, logits_shape=input.shape, axis=axis, names=("input", "target"),
     )  # fmt: skip
     if class_weights is not None:
+        checks.floating_weights(class_weights.is_floating_point(), class_weights.dtype)
         checks.weights_shape(class_weights.shape, input.shape[axis])
     if sample_weight is not None:
         checks.per_sample(sample_weight.shape, input.shape, axis, name="sample_weight")

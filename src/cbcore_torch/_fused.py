@@ -13,6 +13,7 @@ from torch import Tensor
 from cbcore import _formulas as formulas
 from cbcore._fused import GAMMA_LIMIT, numba_is_installed
 from cbcore_torch import _cuda, _numba, _row_blocks, _small
+from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -69,23 +70,12 @@ def takes(
         and (gamma is None or gamma < GAMMA_LIMIT)
         and not (class_weights is not None and class_weights.requires_grad)
         and not (sample_weight is not None and sample_weight.requires_grad)
-        and not _traced()
+        and not modes.traced()
     )
 
 
 def _on_gpu(input: Tensor) -> bool:
     return _cuda.PROVED and input.is_cuda and _cuda.is_installed()
-
-
-def _traced() -> bool:
-    """Tell whether something records or transforms the operations, which must then be PyTorch's own."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch._C._get_tracing_state() is not None
-    )
 
 
 def loss(
@@ -116,8 +106,14 @@ def loss(
     scale = row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
     call = Call(sample_loss, gamma, target, scale, ignore_index, reduction)
     function, z = (_cuda.TritonLoss, z) if on_gpu else (FusedLoss, z.contiguous())
-    fused: Tensor = function.apply(z, call)  # type: ignore[no-untyped-call]
+    wanted = on_gpu or (z.requires_grad and torch.is_grad_enabled())  # inside a Function gradients are always off
+    fused: Tensor = function.apply(z, call) if wanted else _value(z, call, False)[0]  # type: ignore[no-untyped-call]
     return fused if flat or reduction != "none" else fused.view(input.shape[:axis] + input.shape[axis + 1 :])
+
+
+def _value(z: Tensor, call: Call, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
+    losses, gradient = kernels().run(z, call.target, call.scale, call.gamma, with_gradient)
+    return losses if call.reduction == "none" else losses.sum(), gradient
 
 
 class FusedLoss(torch.autograd.Function):
@@ -126,18 +122,21 @@ class FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, call: Call) -> Tensor:
         """Compute the loss and keep the gradient for the backward."""
-        losses, gradient = kernels().run(z, call.target, call.scale, call.gamma, ctx.needs_input_grad[0])
-        if gradient is not None:
-            ctx.save_for_backward(z, call.target)  # to be told if they change before they are read again
-            ctx.gradient, ctx.call = gradient, call
-        return losses if call.reduction == "none" else losses.sum()
+        value, ctx.gradient = _value(z, call, True)
+        ctx.save_for_backward(z, call.target)  # to be told if they change before they are read again
+        ctx.call = call
+        return value
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None]:
         """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
         if torch.is_grad_enabled():
-            z, _ = ctx.saved_tensors
-            return torch.autograd.grad(ctx.call.composite(z), z, upstream, create_graph=True)[0], None
+            return ctx.call.gradient(ctx.saved_tensors[0], upstream, differentiable=True), None
+        if modes.transformed(upstream):
+            if ctx.gradient is None:
+                return ctx.call.gradient(ctx.saved_tensors[0], upstream, differentiable=False), None
+            rows = upstream[:, None] if upstream.ndim else upstream
+            return (ctx.gradient * rows).to(ctx.gradient.dtype), None
         gradient, ctx.gradient = ctx.gradient, None
         if gradient is None:
             z, target = ctx.saved_tensors

@@ -1,44 +1,80 @@
-"""The three losses as modules: the class weights are a buffer, so they move and are saved with the model."""
+"""The three losses as modules: the class weights are a buffer, so they move and are saved with the model.
 
-from collections.abc import Callable
+A buffer alone forgets: memory that is made anew (`to_empty`, a checkpoint loader) holds anything, and a schedule that
+writes ones into it leaves no weights to come back to. So the module keeps the weights on the host as well, in NumPy's
+float64, and the buffer can be written again at any time.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cbcore import _checks as checks
 from cbcore import class_weights as make_class_weights
+from cbcore._arrays import Host, aligned, to_host
 from cbcore._weights import Empty, Normalize
 from cbcore_torch import _functional as functional
+
+_ANY_AXIS = -(1 << 31)  # its range is known with the logits
+_HALF = (torch.float16, torch.bfloat16)
+_DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a schedule is there
+
+_FROM_COUNTS = "that is for from_counts(class_counts, beta), which makes the weights of the class counts"
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("weight", "weights", "class_weight", "alpha", "cls_weight"),
+        "weights of classes are class_weights here, one for each class",
+    ),
+    "class_weights": "from_counts makes them of the counts; give weights of your own to the class itself",
+    "pos_weight": "weights of classes are class_weights here, and weigh a whole sample",
+    **dict.fromkeys(("beta", "num_prototypes", "normalize", "empty", "class_counts"), _FROM_COUNTS),
+    **dict.fromkeys(("samples_per_class", "samples_per_cls", "cls_num_list", "counts", "labels"), _FROM_COUNTS),
+    **dict.fromkeys(("num_classes", "no_of_classes"), "it is the length of class_weights"),
+    "from_logits": "the losses always take logits, never probabilities",
+    **dict.fromkeys(("size_average", "reduce"), "choose reduction='mean', 'sum', 'none' or 'weighted_mean'"),
+    "axis": "the class axis is dim here",
+    "ignore_class": "the index to ignore is ignore_index here",
+    "gamma": "that is the focusing parameter of SigmoidFocalLoss",
+    "smoothing": "that is label_smoothing here",
+    "epsilon": "for label smoothing give label_smoothing",
+    "sample_weight": "weights of samples are given with each batch: criterion(input, target, sample_weight)",
+}
 
 
 class _ClassBalancedLoss(nn.Module):
     """What the three losses share: options, the buffer and how it is made."""
 
     class_weights: Tensor | None
+    _given: Host | None  # what the constructor was given
+    _made: Host | None  # the class weights, also while a schedule holds them back; None if nobody could read them
+    _epochs: tuple[int, int] | None  # of a schedule: the current one, and the first that is weighted
+    _counted: bool  # a schedule of this process counts the epochs
+    _unknown: tuple[Tensor, int] | None  # a buffer, and its version, whose values nobody knows
 
     def __init__(
         self,
         class_weights: Any = None,
         *,
         dim: int = 1,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        unlabelled_weight: float | None = None,
+        **unknown: Any,
     ) -> None:
         super().__init__()
-        checks.loss_options(reduction, label_smoothing)
-        if class_weights is not None:
-            if not isinstance(class_weights, Tensor):
-                class_weights = torch.as_tensor(class_weights, dtype=torch.get_default_dtype())
-            checks.floating_weights(class_weights.is_floating_point(), class_weights.dtype)
-            checks.weights_vector(class_weights.shape)
-            class_weights = class_weights.detach().clone()
-        self.register_buffer("class_weights", class_weights)
-        self.dim = dim
-        self.ignore_index = ignore_index
+        _check_options(unknown, type(self).__name__)
+        self.dim = checks.integer(dim, "dim", at_least=_ANY_AXIS)
+        self.ignore_index = checks.ignored(ignore_index, "ignore_index")
         self.reduction = reduction
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = checks.loss_options(reduction, label_smoothing)
+        self.unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
+        buffer, self._made = (None, None) if class_weights is None else _read(class_weights)
+        self._given, self._epochs, self._counted, self._unknown = self._made, None, False, None
+        self.register_buffer("class_weights", buffer)
 
     @classmethod
     def from_counts(
@@ -60,10 +96,20 @@ class _ClassBalancedLoss(nn.Module):
         **options
             Passed to the class.
         """
+        _check_options((name for name in options if name == "class_weights"), f"{cls.__name__}.from_counts")
         weights = make_class_weights(
             class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
         )
-        return cls(torch.as_tensor(weights, dtype=torch.get_default_dtype()), **options)
+        return cls(to_host(weights)[0], **options)
+
+    def reset_parameters(self) -> None:
+        """Write the class weights into the buffer again, for loaders that leave memory as it comes.
+
+        They are those that the loss was made with or that were loaded, and 1 where a schedule still holds them back.
+        """
+        if self.class_weights is not None:
+            checks.known_weights(self._made is not None)
+            self._write()
 
     def extra_repr(self) -> str:
         """Describe the weights and every option that is not the default."""
@@ -73,22 +119,197 @@ class _ClassBalancedLoss(nn.Module):
             if not self.class_weights.is_meta:
                 low, high = self.class_weights.aminmax()
                 parts.append(f"class_weights={low:.4g}..{high:.4g}")
-        defaults = {"gamma": None, "dim": 1, "ignore_index": -100, "reduction": None, "label_smoothing": 0.0}
+        if self._epochs is not None and self._made is not None and self._waits():
+            parts.append(f"deferred_weights={self._made.min():.4g}..{self._made.max():.4g}")
+        defaults = {
+            "gamma": None, "dim": 1, "ignore_index": -100, "reduction": None, "label_smoothing": 0.0,
+            "unlabelled_weight": None,
+        }  # fmt: skip
         parts += [f"{k}={v!r}" for k, d in defaults.items() if (v := getattr(self, k, d)) != d]
         return ", ".join(parts)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the weights with the model, but keep their precision when the model is cast to half."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Look at weights that are assigned, as at those that the constructor is given."""
+        if name == "class_weights" and isinstance(value, Tensor):
+            _check(value)
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a copy or a pickle, those of older versions too; no schedule counts its epochs yet."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         weights = self.class_weights
+        for name, value in {"_made": None, "_epochs": None, "_unknown": None, "unlabelled_weight": None}.items():
+            self.__dict__.setdefault(name, value)
+        if self._made is None and weights is not None and not self._is_unknown(weights):
+            self._made = _host(weights)
+        self.__dict__.setdefault("_given", self._made)
+        self._counted = False
+
+    def __prepare_scriptable__(self) -> Self:
+        """Say at once what `torch.jit.script` would fail at in its own words."""
+        raise TypeError(
+            f"{type(self).__name__} must be compiled with torch.compile or exported with torch.export, got "
+            "torch.jit.script, which takes neither keyword arguments nor checks; script the model without its loss, "
+            "or use torch.jit.trace"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the weights with the model, but keep their precision when the model is cast to half.
+
+        The values are copied from what they were: `fn` may make memory that holds anything (`to_empty`).
+        """
+        before = self.class_weights
+        if before is not None and before.is_meta and self._made is not None:
+            before = self._buffers["class_weights"] = self._tensor(before.dtype, torch.device("cpu"))
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        moved = self.class_weights
-        if weights is not None and moved is not None and moved.dtype in (torch.float16, torch.bfloat16):
-            self.class_weights = weights.to(moved.device)
+        after = self.class_weights
+        if before is None or after is None or after is before:
+            return self
+        if after.is_meta:
+            if self._epochs is None and (values := _host(before)) is not None:
+                self._made = values
+        elif before.is_meta or self._is_unknown(before):
+            after.fill_(torch.nan)
+            self._unknown = after, _version(after)
+        elif after.dtype in _HALF:
+            self._buffers["class_weights"] = before.to(after.device)
+        elif type(after) is type(before):
+            after.copy_(before)
         return self
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Save with the weights of the moment those that a schedule holds back, and its epoch."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        weights = self.class_weights
+        if weights is not None and self._made is not None and self._epochs is not None:
+            held = self._held()
+            values = held, torch.tensor(self._epochs, dtype=torch.int64, device=held.device)
+            destination.update(zip((prefix + name for name in _DEFERRED), values, strict=True))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Load, and keep what was loaded; a state without the schedule's part may be of an older version."""
+        own = [prefix + name for name in _DEFERRED]
+        deferred = [state_dict[name] for name in own if name in state_dict]
+        rest = {name: value for name, value in state_dict.items() if name not in own}
+        super()._load_from_state_dict(rest, prefix, *others)
+        weights, loaded = self.class_weights, state_dict.get(prefix + "class_weights")
+        if weights is None or loaded is None or loaded.shape != weights.shape:
+            return
+        if not (loaded.is_meta or weights.is_meta):
+            self._unknown = None
+        values = _host(loaded)
+        if len(deferred) == len(own) and (held := _host(deferred[0])) is not None:
+            epoch, start = deferred[1].tolist()
+            self._schedule(held, epoch, start)
+            self._counted = False
+        elif values is None or self._epochs is None:
+            self._made = values
+        elif (values != 1).any():  # saved when the weights had set in
+            self._schedule(values, max(self._epochs), self._epochs[1])
+        else:  # saved before
+            self._write()
+
+    def _schedule(self, weights: Host, epoch: int, start_epoch: int) -> None:
+        """Hold the weights back until an epoch: `DeferredReweighting` keeps its state here, where it is saved."""
+        self._made, self._epochs = weights, (epoch, start_epoch)
+        self._write()
+
+    def _resume(self, start_epoch: int) -> None:
+        """Begin a schedule, or go on with the one whose epochs were loaded and that nobody counts yet."""
+        weights = self._made if self._epochs is not None else _host(self.class_weights)
+        if self._epochs is None and weights is not None and (weights == 1).all() and self._given is not None:
+            weights = self._given  # an early checkpoint of an older version: ones, with nothing beside them
+        if weights is None:
+            weights = self._made
+        checks.known_weights(weights is not None)
+        epoch = 0 if self._epochs is None or self._counted else self._epochs[0]
+        self._schedule(weights, epoch, start_epoch)  # type: ignore[arg-type]
+        self._counted = True
+
+    def _count(self) -> None:
+        self._counted = True
+
+    def _held(self) -> Tensor:
+        """Return the class weights as a tensor, also while they are held back."""
+        weights: Any = self.class_weights
+        return self._tensor(weights.dtype, torch.device("cpu") if weights.is_meta else weights.device, waits=False)
+
+    def _waits(self) -> bool:
+        return self._epochs is not None and self._epochs[0] < self._epochs[1]
+
+    def _write(self) -> None:
+        """Write the weights of the moment in place, so that compiled and captured steps see them."""
+        weights = self.class_weights
+        if weights is not None and not weights.is_meta:
+            with torch.no_grad():
+                weights.copy_(self._tensor(weights.dtype, torch.device("cpu")))
+            self._unknown = None
+
+    def _tensor(self, dtype: torch.dtype, device: torch.device, *, waits: bool | None = None) -> Tensor:
+        values = np.ones_like(self._made) if (self._waits() if waits is None else waits) else self._made
+        return torch.tensor(values, dtype=dtype, device="cpu").to(device)
+
+    def _is_unknown(self, weights: Tensor) -> bool:
+        return self._unknown is not None and weights is self._unknown[0] and _version(weights) == self._unknown[1]
+
+    def _weights(self, input: Any) -> Tensor | None:
+        """Return the weights for logits; a criterion can be tried on shapes alone."""
+        weights = self.class_weights
+        if weights is None:
+            return None
+        checks.known_weights(self._unknown is None or not self._is_unknown(weights))
+        return weights.to("meta") if isinstance(input, Tensor) and input.is_meta else weights
+
     def _options(self) -> dict[str, Any]:
-        names = ("dim", "ignore_index", "reduction", "label_smoothing")
+        names = ("dim", "ignore_index", "reduction", "label_smoothing", "unlabelled_weight")
         return {name: getattr(self, name) for name in names}
+
+
+def _version(weights: Tensor) -> int:
+    return 0 if weights.is_inference() else weights._version
+
+
+def _check_options(unknown: Iterable[str], where: str) -> None:
+    """Name the option here that another library's stands for."""
+    for name in unknown:
+        fix = _ELSEWHERE.get(name, "see the signature for the options")
+        raise TypeError(f"{where} must be given options that it has, got {name}=...; {fix}")
+
+
+def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
+    """Return class weights as a tensor of their own and on the host.
+
+    Numbers from the host are float32, or float64 where that is the default dtype: a half-precision default, as loaders
+    of half-precision models set, would leave the weights off by 2e-3 for good. They live on the default device; a
+    default of meta means no memory yet, and costs them their values, for nothing: they are a few numbers.
+    """
+    if isinstance(class_weights, Tensor):
+        return class_weights.detach().clone(), _check(class_weights)
+    host = to_host(aligned(class_weights, "class_weights"))[0]
+    checks.floating_weights(host.dtype.name.startswith(("float", "bfloat")), host.dtype)
+    checks.weights_vector(host.shape)
+    host = host.astype(np.float64)
+    checks.weights_values(host)
+    dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+    device = torch.empty(0).device  # the default one, whoever set it
+    buffer = torch.tensor(host, dtype=dtype, device="cpu")
+    return buffer if device.type == "meta" else buffer.to(device), host
+
+
+def _check(weights: Tensor) -> Host | None:
+    checks.floating_weights(weights.is_floating_point(), weights.dtype)
+    checks.weights_vector(weights.shape)
+    host = _host(weights)
+    if host is not None:
+        checks.weights_values(host)
+    return host
+
+
+def _host(weights: Any) -> Host | None:
+    """Return the values of a tensor that has some."""
+    if not isinstance(weights, Tensor) or type(weights) not in (Tensor, nn.Parameter) or weights.is_meta:
+        return None
+    return weights.detach().cpu().double().numpy().copy()
 
 
 class SoftmaxCrossEntropy(_ClassBalancedLoss):
@@ -97,8 +318,9 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     Parameters
     ----------
     class_weights : array of floats, shape (C,), optional
-        A tensor keeps its dtype; anything else takes torch's default dtype. Saved in the ``state_dict``.
-    dim, ignore_index, reduction, label_smoothing
+        >= 0. A tensor keeps its dtype and device; anything else becomes float32 (float64 where that is torch's default
+        dtype) on the default device. Saved in the ``state_dict``.
+    dim, ignore_index, reduction, label_smoothing, unlabelled_weight
         As in `softmax_cross_entropy`.
 
     Examples
@@ -114,7 +336,7 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
         return functional.softmax_cross_entropy(
-            input, target, self.class_weights, sample_weight=sample_weight, **self._options()
+            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
         )
 
 
@@ -134,7 +356,7 @@ class SigmoidCrossEntropy(_ClassBalancedLoss):
     def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
         return functional.sigmoid_cross_entropy(
-            input, target, self.class_weights, sample_weight=sample_weight, **self._options()
+            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
         )
 
 
@@ -145,7 +367,7 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     ----------
     gamma : float
         Focusing parameter, >= 0; 0 is `SigmoidCrossEntropy`.
-    class_weights, dim, ignore_index, reduction, label_smoothing
+    class_weights, dim, ignore_index, reduction, label_smoothing, unlabelled_weight
         As in `SoftmaxCrossEntropy`.
 
     Examples
@@ -158,11 +380,10 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
 
     def __init__(self, class_weights: Any = None, *, gamma: float = 0.5, **options: Any) -> None:
         super().__init__(class_weights, **options)
-        checks.gamma(gamma)
-        self.gamma = gamma
+        self.gamma = checks.gamma(gamma)
 
     def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
         return functional.sigmoid_focal_loss(
-            input, target, self.class_weights, gamma=self.gamma, sample_weight=sample_weight, **self._options()
+            input, target, self._weights(input), gamma=self.gamma, sample_weight=sample_weight, **self._options()
         )

@@ -46,7 +46,7 @@ def expand_dims(x: Tensor, axis: int, /) -> Tensor:
 
 
 def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
-    classes = torch.arange(size, device=index.device)
+    classes = torch.arange(size, dtype=torch.int64, device=index.device)
     return index.unsqueeze(axis) == classes.view(-1, *(1,) * (index.ndim - axis))
 
 

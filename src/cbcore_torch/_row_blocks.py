@@ -25,10 +25,11 @@ def run(
     z = z.detach()
     rows, classes = z.shape
     height = _height(z)
-    gradient, losses = empty(z if with_gradient else z[:height]), torch.empty(rows)
+    gradient = empty(z if with_gradient else z[:height])
+    losses = torch.empty(rows, dtype=torch.float32, device=z.device)
     index = target.clamp(0, classes - 1)[:, None]  # where that changes it, the scale is NaN
     count = (1 if gamma is None else 2 + bool(gamma)) - (z.dtype == torch.float32)
-    buffers = [torch.empty(height, classes) for _ in range(count)]
+    buffers = [torch.empty(height, classes, dtype=torch.float32, device=z.device) for _ in range(count)]
     for low in range(0, rows, height):
         part = slice(low, low + height) if height < rows else ...
         x, out = z[part], gradient[part if with_gradient else slice(0, rows - low)]
@@ -56,7 +57,7 @@ def run(
 def empty(like: Tensor) -> Tensor:
     """Allocate as NumPy does where it asks for huge pages, which cost a tenth of the page faults."""
     if like.nbytes < _HUGE_PAGES:
-        return torch.empty(like.shape, dtype=like.dtype)
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
     if like.dtype == torch.bfloat16:
         return torch.from_numpy(np.empty(like.shape, np.int16)).view(torch.bfloat16)
     return torch.from_numpy(np.empty(like.shape, np.float32))

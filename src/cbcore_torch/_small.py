@@ -48,9 +48,9 @@ def _one_vs_all(v: Tensor, gamma: float, row_weights: Tensor | None, reduction: 
     """
     terms = functional.softplus(v)
     if gamma == 2:
-        above = v > 0
-        turn = torch.where(above, -1.0, 1.0)  # abs has no slope at 0
-        terms = terms * torch.addcmul(above.float(), torch.sigmoid(v * turn), turn).square()
+        above = (v > 0).float()
+        turn = 1.0 - 2.0 * above  # abs has no slope at 0
+        terms = terms * torch.addcmul(above, torch.sigmoid(v * turn), turn).square()
     elif gamma == 0.5:
         terms = terms * (torch.sigmoid(v) + _TINY).sqrt()  # the slope of a root is infinite at 0
     elif gamma:

@@ -44,7 +44,7 @@ def init_prior_bias_(head: _M) -> _M:
     >>> round(head.bias[0].sigmoid().item(), 4)
     0.1
     """
-    bias = checks.bias(getattr(head, "bias", None), head)
+    bias = _bias(head)
     with torch.no_grad():
         bias.fill_(prior_bias(bias.numel()))
     return head
@@ -88,7 +88,7 @@ def param_groups(
     [(3, 0.0002), (1, 0.0)]
     """
     checks.number(weight_decay, "weight_decay", low=0)
-    bias = checks.bias(getattr(head, "bias", None), head)
+    bias = _bias(head)
     if not any(parameter is bias for parameter in model.parameters()):
         raise ValueError(f"head must be a layer of model, got another {type(head).__name__}; pass e.g. head=model.fc")
     kept = {id(bias)}
@@ -102,15 +102,29 @@ def param_groups(
     ]
 
 
+def _bias(head: nn.Module) -> Any:
+    value = getattr(head, "bias", None)
+    if value is None and any(True for _ in head.children()):
+        raise ValueError(
+            f"head must be the last layer alone, got a {type(head).__name__} of {len(list(head.children()))} modules; "
+            "pass the layer that makes the logits, e.g. model[-1] or model.fc"
+        )
+    return checks.bias(value, head)
+
+
 class DeferredReweighting:
     """Train unweighted first and with the class weights from an epoch on (DRW, Cao et al., NeurIPS 2019).
 
-    The criterion's buffer is overwritten in place, so compiled and captured steps see the change.
+    The state lives in the criterion, so the criterion's ``state_dict`` alone resumes it: the weights that are held
+    back, and the epoch. ``criterion.class_weights`` holds the weights of the moment. It is overwritten in place, so
+    compiled and captured steps see the change.
 
     Parameters
     ----------
     criterion : SoftmaxCrossEntropy, SigmoidCrossEntropy or SigmoidFocalLoss
-        With the class weights to be deferred; they are set to 1 (beta = 0) here.
+        With the class weights to be deferred; they are set to 1 (beta = 0) until then. If it comes from a checkpoint or
+        a copy with a schedule, its epochs are counted on; if another schedule of this program counts them, they begin
+        again at 0, with the same weights.
     start_epoch : int
         The first epoch, counted from 0, that is weighted; >= 0.
 
@@ -136,33 +150,37 @@ class DeferredReweighting:
     def __init__(self, criterion: nn.Module, start_epoch: int) -> None:
         weights = getattr(criterion, "class_weights", None)
         checks.instance(weights, Tensor, "criterion.class_weights", "make the criterion with from_counts(...)")
-        checks.integer(start_epoch, "start_epoch", at_least=0)
-        self._criterion = criterion
-        self._class_weights: Tensor = weights.clone()  # type: ignore[union-attr]  # checked above
-        self.start_epoch = start_epoch
-        self.epoch = 0
-        self._set()
+        start_epoch = checks.integer(start_epoch, "start_epoch", at_least=0)
+        if not hasattr(criterion, "_resume"):  # a compiled criterion hands on what it does not have
+            raise TypeError(
+                f"criterion must be a loss of cbcore_torch, got {type(criterion).__name__}; pass the "
+                "SoftmaxCrossEntropy, SigmoidCrossEntropy or SigmoidFocalLoss itself"
+            )
+        loss: Any = criterion
+        loss._resume(start_epoch)
+        self._criterion = loss
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, counted from 0."""
+        return int(self._criterion._epochs[0])
+
+    @property
+    def start_epoch(self) -> int:
+        """The first epoch that is weighted."""
+        return int(self._criterion._epochs[1])
 
     def step(self) -> None:
         """End an epoch, as a learning-rate scheduler's ``step`` does."""
-        self.epoch += 1
-        self._set()
+        self._criterion._schedule(self._criterion._made, self.epoch + 1, self.start_epoch)
+        self._criterion._count()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch and the deferred weights, for a checkpoint."""
-        return {"epoch": self.epoch, "start_epoch": self.start_epoch, "class_weights": self._class_weights.clone()}
+        """Return the epoch and the deferred weights, for a checkpoint that does not hold the criterion's."""
+        return {"epoch": self.epoch, "start_epoch": self.start_epoch, "class_weights": self._criterion._held()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint; the criterion gets the weights of that epoch, whether or not it was saved too."""
-        self.epoch = int(state["epoch"])
-        self.start_epoch = int(state["start_epoch"])
-        self._class_weights = state["class_weights"].clone()
-        self._set()
-
-    def _set(self) -> None:
-        buffer: Any = self._criterion.class_weights
-        with torch.no_grad():
-            if self.epoch >= self.start_epoch:
-                buffer.copy_(self._class_weights)
-            else:
-                buffer.fill_(1.0)
+        checks.weights_shape(state["class_weights"].shape, len(self._criterion.class_weights))
+        weights = state["class_weights"].detach().cpu().double().numpy().copy()
+        self._criterion._schedule(weights, int(state["epoch"]), int(state["start_epoch"]))

@@ -35,9 +35,34 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: SoftmaxCrossEntropy(torch.tensor([500, 3])), TypeError, "class_weights must be floating point, got torch.int64; for class counts call from_counts(class_counts, beta)"),
     (lambda: SoftmaxCrossEntropy([[1.0, 2.0]]), ValueError, "class_weights must have shape (C,), one for each class, got (1, 2)"),
     (lambda: SoftmaxCrossEntropy.from_counts([5, 0]), ValueError, 'choose empty="zero" (weight 0) or empty="one"'),
+    (lambda: SoftmaxCrossEntropy([900, 90, 10]), TypeError, "class_weights must be floating point, got int64; for class counts call from_counts(class_counts, beta)"),
+    (lambda: SoftmaxCrossEntropy(np.array([90, 10], np.uint8)), TypeError, "class_weights must be floating point, got uint8"),
+    (lambda: SoftmaxCrossEntropy([True, False]), TypeError, "class_weights must be floating point, got bool"),
+    (lambda: SoftmaxCrossEntropy([900.0, 90.0, 10.0]), ValueError, "class_weights must be weights, got whole numbers that average 333.3, as class counts do"),
+    (lambda: SoftmaxCrossEntropy(torch.tensor([900.0, 90.0])), ValueError, "class_weights must be weights, got whole numbers"),
+    (lambda: SoftmaxCrossEntropy([1.0, -0.5]), ValueError, "class_weights must be finite and not negative, got -0.5 for class 1"),
+    (lambda: SoftmaxCrossEntropy(torch.tensor([1.0, torch.inf])), ValueError, "class_weights must be finite and not negative, got inf for class 1"),
+    (lambda: softmax_cross_entropy(Z, Y, torch.tensor([900, 90, 10])), TypeError, "class_weights must be floating point, got torch.int64"),
+    (lambda: sigmoid_focal_loss(Z, Y, torch.tensor([True, True, False])), TypeError, "class_weights must be floating point, got torch.bool"),
+    (lambda: softmax_cross_entropy(Z, Y, ignore_index=[0, 1]), TypeError, "ignore_index must be an integer (the one index to ignore) or None (nothing is ignored), got [0, 1] (list)"),  # type: ignore[arg-type]
+    (lambda: SoftmaxCrossEntropy(ignore_index="255"), TypeError, "ignore_index must be an integer"),  # type: ignore[arg-type]
+    (lambda: SoftmaxCrossEntropy(dim=1.5), TypeError, "dim must be an integer, got 1.5 (float)"),  # type: ignore[arg-type]
+    (lambda: SoftmaxCrossEntropy(unlabelled_weight=-1), ValueError, "unlabelled_weight must be at least 0, got -1"),
+    (lambda: sigmoid_focal_loss(Z, Y, gamma="2"), TypeError, "gamma must be a number, got '2' (str)"),  # type: ignore[arg-type]
+    (lambda: sigmoid_focal_loss(Z, Y, gamma=torch.nn.Parameter(torch.tensor(2.0))), TypeError, "gamma must be a fixed number, got Parameter"),  # type: ignore[arg-type]
+    (lambda: SigmoidFocalLoss(gamma=np.array([2.0])), TypeError, "gamma must be a number"),  # type: ignore[arg-type]
+    (lambda: SoftmaxCrossEntropy(weight=torch.ones(3)), TypeError, "SoftmaxCrossEntropy must be given options that it has, got weight=...; weights of classes are class_weights here"),
+    (lambda: SigmoidFocalLoss(alpha=0.25), TypeError, "SigmoidFocalLoss must be given options that it has, got alpha=...; weights of classes are class_weights here"),
+    (lambda: SoftmaxCrossEntropy(beta=0.999), TypeError, "got beta=...; that is for from_counts(class_counts, beta)"),
+    (lambda: SoftmaxCrossEntropy(samples_per_class=[3, 2]), TypeError, "got samples_per_class=...; that is for from_counts(class_counts, beta)"),
+    (lambda: SigmoidFocalLoss.from_counts([3, 2], pos_weight=1), TypeError, "got pos_weight=...; weights of classes are class_weights here"),
+    (lambda: SigmoidFocalLoss.from_counts([3, 2], from_logits=True), TypeError, "got from_logits=...; the losses always take logits"),
+    (lambda: SoftmaxCrossEntropy.from_counts([3, 2], class_weights=[0.5, 1.5]), TypeError, "SoftmaxCrossEntropy.from_counts must be given options that it has, got class_weights=..."),
+    (lambda: torch.jit.script(torch.nn.Sequential(SoftmaxCrossEntropy([0.5, 1.5]))), TypeError, "SoftmaxCrossEntropy must be compiled with torch.compile or exported with torch.export, got torch.jit.script"),
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
 @pytest.mark.parametrize(("call", "kind", "text"), CASES, ids=[text[:60] for _, _, text in CASES])
 def test_error(call: Callable[[], Any], kind: type[Exception], text: str) -> None:
     with pytest.raises(kind) as caught:

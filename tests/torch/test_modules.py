@@ -157,3 +157,40 @@ def test_float64_weights_of_numpy_reach_float64_logits() -> None:
     ours = SoftmaxCrossEntropy(weights)(LOGITS.double(), TARGET)
     core = cbcore.softmax_cross_entropy(LOGITS.double().numpy(), TARGET.numpy(), weights.numpy())
     np.testing.assert_allclose(ours.numpy(), core, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("_", "function", "options"), PAIRS)
+def test_ignore_index_of_none_ignores_nothing(_: Any, function: Any, options: dict[str, Any]) -> None:
+    each = function(LOGITS, TARGET, reduction="none", **options)
+    assert torch.equal(function(LOGITS, TARGET, ignore_index=None, **options), function(LOGITS, TARGET, **options))
+    for logits in (LOGITS, LOGITS.double()):
+        loss = function(logits, TARGET - 100, ignore_index=None, reduction="none", **options)
+        assert loss.isnan().all()  # -100 is an index like any other then: no class
+    for ignored in (1, np.array(1), np.int16(1), torch.tensor(1)):
+        loss = function(LOGITS, TARGET, ignore_index=ignored, reduction="none", **options)
+        torch.testing.assert_close(loss, torch.where(TARGET == 1, 0.0, each))
+    for far in (2**70, -(2**63), 10**6):
+        assert torch.equal(function(LOGITS, TARGET, ignore_index=far, reduction="none", **options), each)
+
+
+@pytest.mark.parametrize(("cls", "function", "options"), PAIRS)
+def test_rows_without_a_label(cls: Any, function: Any, options: dict[str, Any]) -> None:
+    target, weights = torch.zeros(6, 3), torch.tensor([2.0, 4.0, 9.0])
+    plain = function(LOGITS, target, reduction="none", **options)
+    for chosen, expected in ((None, 5.0), (0, 0.0), (0.25, 0.25), (np.array(3.0), 3.0)):
+        options = {**options, "unlabelled_weight": chosen, "reduction": "none"}
+        torch.testing.assert_close(function(LOGITS, target, weights, **options), plain * expected)
+        torch.testing.assert_close(cls(weights, **options)(LOGITS, target), plain * expected)
+    assert "unlabelled_weight=0.25" in repr(cls(unlabelled_weight=0.25))
+
+
+@pytest.mark.parametrize("gamma", [2, 2.0, np.array(2.0), np.float32(2), torch.tensor(2.0)])
+def test_gamma_of_any_kind_of_number(gamma: Any) -> None:
+    expected = cbcore_torch.sigmoid_focal_loss(LOGITS, TARGET, gamma=2.0)
+    assert torch.equal(cbcore_torch.sigmoid_focal_loss(LOGITS, TARGET, gamma=gamma), expected)
+    assert torch.equal(SigmoidFocalLoss(gamma=gamma)(LOGITS, TARGET), expected)
+
+
+def test_weights_by_class_index() -> None:
+    module: Any = SoftmaxCrossEntropy({2: 1.5, 0: 0.5, 1: 1.0})
+    assert module.class_weights.tolist() == [0.5, 1.0, 1.5]

@@ -79,6 +79,7 @@ def test_deferred_reweighting_survives_a_checkpoint() -> None:
 ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: cbcore_torch.init_prior_bias_(nn.Linear(3, 4, bias=False)), ValueError, "head must be a layer with a bias, got Linear"),
     (lambda: cbcore_torch.init_prior_bias_(nn.ReLU()), ValueError, "head must be a layer with a bias, got ReLU"),
+    (lambda: cbcore_torch.init_prior_bias_(nn.Sequential(nn.ReLU(), nn.Linear(3, 4))), ValueError, "head must be the last layer alone, got a Sequential of 2 modules; pass the layer that makes the logits, e.g. model[-1] or model.fc"),
     (lambda: cbcore_torch.param_groups(Net(), head=nn.Linear(4, 10), weight_decay=0), ValueError, "head must be a layer of model, got another Linear; pass e.g. head=model.fc"),
     (lambda: cbcore_torch.param_groups((n := Net()), head=n.head, weight_decay=-1), ValueError, "weight_decay must be at least 0, got -1"),
     (lambda: DeferredReweighting(SoftmaxCrossEntropy(), 3), TypeError, "criterion.class_weights must be a torch.Tensor, got builtins.NoneType; make the criterion with from_counts"),

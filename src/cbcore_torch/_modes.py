@@ -1,0 +1,43 @@
+"""What PyTorch does around a call: the one home of every private name that the question takes.
+
+PyTorch has no public question for these modes. Where a release drops a name, the answer is the careful one, "yes": the
+composite then computes every loss, right and slower, and `tests/torch/test_modes.py` says which name went.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+NAMES = (
+    "_C._are_functorch_transforms_active",
+    "_C._len_torch_dispatch_stack",
+    "_C._get_tracing_state",
+    "_C._functorch.is_legacy_batchedtensor",
+    "autograd.forward_ad._current_level",
+)
+
+
+def traced() -> bool:
+    """Tell whether something records or transforms the operations, which must then be PyTorch's own."""
+    if torch.compiler.is_compiling():
+        return True
+    try:
+        return (
+            torch._C._are_functorch_transforms_active()
+            or torch._C._len_torch_dispatch_stack() > 0
+            or forward_ad._current_level >= 0
+            or torch._C._get_tracing_state() is not None
+        )
+    except AttributeError:
+        return True
+
+
+def transformed(upstream: Tensor) -> bool:
+    """Tell whether a backward may read and overwrite nothing: its upstream gradient may stand for a batch of them.
+
+    ``is_grads_batched`` and vectorised Jacobians batch it without announcing a transform.
+    """
+    try:
+        return traced() or type(upstream) is not Tensor or torch._C._functorch.is_legacy_batchedtensor(upstream)
+    except AttributeError:
+        return True
