@@ -7,7 +7,7 @@ ranges and shapes are ValueErrors. Checks of losses read shapes and dtypes only,
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -406,3 +406,33 @@ def _known_size(shape: Shape) -> int:
 def _text(shape: Shape) -> str:
     """Return a shape as a tuple of plain numbers, whatever class the framework uses."""
     return str(tuple(shape))
+
+
+# ---------------------------------------------------------------- TensorFlow and Keras
+
+
+def weights_of_every_class(values: Any, size: int) -> None:
+    """Check that weights with labels of their own leave no class out: none is natural, as zero is for counts."""
+    if len(values) != size:
+        keys = values.keys() if callable(getattr(values, "keys", None)) else values.index
+        missing = sorted(set(range(size)) - set(keys))
+        raise ValueError(
+            f"class_weights must hold a weight for each class from 0 to {size - 1}, got none for {missing[:10]}; "
+            "add them (0 leaves a class out)"
+        )
+
+
+def fixed_weights(kind: str) -> NoReturn:
+    """Say that a loss object takes no weights that change later."""
+    raise TypeError(
+        f"class_weights must be fixed numbers, got {kind}, whose later values the loss would not see; pass its NumPy "
+        "value, or call the function with it, which reads it at every step"
+    )
+
+
+def fixed_attribute(name: str, owner: str) -> NoReturn:
+    """Say that an option of a loss object cannot be changed."""
+    raise AttributeError(
+        f"{name} must stay what {owner} was made with, got another value: a compiled step would keep the old one; make "
+        "another loss and call model.compile(optimizer=model.optimizer, loss=...), which keeps the optimizer's state"
+    )

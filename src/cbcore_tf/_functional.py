@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore_tf import _arguments as arguments
 from cbcore_tf import _fused as fused
 from cbcore_tf import _ops as ops
 from cbcore_tf import _shapes as shapes
@@ -29,9 +30,10 @@ def softmax_cross_entropy(
     Parameters
     ----------
     y_true : tensor
-        Class indices: integers in [0, C), the shape of `y_pred` without the class axis, (N,), or with 1 there or at the
-        end, (N, 1). Or, in exactly the shape of `y_pred`, one-hot, multi-hot or soft labels in [0, 1] of any dtype. A
-        sample whose index is neither in [0, C) nor `ignore_class` gets NaN.
+        Class indices in [0, C): the shape of `y_pred` without the class axis, (N,), or with 1 there or at the end,
+        (N, 1); integers, or the floats that Keras makes of them. Or, in exactly the shape of `y_pred`, one-hot,
+        multi-hot or soft labels in [0, 1] of any dtype. A sample whose index is neither in [0, C) nor `ignore_class`,
+        or no whole number, gets NaN.
     y_pred : tensor of floats, shape (..., C, ...)
         z, logits, classes on `axis`. float16 and bfloat16 are computed in float32.
     class_weights : tensor of floats, shape (C,), optional
@@ -121,9 +123,9 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss([0, 1], logits, gamma=2.0)), 4)
     1.58
     """
-    checks.gamma(gamma)
+    gamma = checks.gamma(arguments.plain(gamma))
     return _loss(
-        fused.sigmoid_focal_loss(float(gamma)), y_true, y_pred, class_weights,
+        fused.sigmoid_focal_loss(gamma), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing,
     )  # fmt: skip
 
@@ -140,7 +142,30 @@ def _loss(
     reduction: str,
     label_smoothing: float,
 ) -> Tensor:
-    checks.loss_options(reduction, label_smoothing)
+    arguments.warn_of_probabilities(y_pred)
+    if class_weights is not None:
+        class_weights = arguments.class_weights(class_weights)
+    return checked_loss(
+        sample_loss, y_true, y_pred, class_weights, axis=axis, ignore_class=ignore_class, sample_weight=sample_weight,
+        reduction=reduction, label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def checked_loss(
+    sample_loss: formulas.SampleLoss,
+    y_true: Any,
+    y_pred: Any,
+    class_weights: Tensor | None,
+    *,
+    axis: int,
+    ignore_class: int | None,
+    sample_weight: Any,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """Return a loss whose class weights have been looked at already."""
+    label_smoothing = checks.loss_options(reduction, arguments.plain(label_smoothing))
+    ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
     y_pred = tf.convert_to_tensor(y_pred)
     axis = shapes.class_axis(y_pred, axis)
     y_true = shapes.targets(shapes.labels(y_true, y_pred, axis), y_pred, axis)
@@ -149,12 +174,11 @@ def _loss(
         y_true = tf.cast(y_true, tf.int64)
         if ignore_class is not None:
             valid = y_true != ignore_class
-    if class_weights is not None:  # numbers on the host keep the precision that they have there
-        class_weights = shapes.class_weights(tf.convert_to_tensor(class_weights, dtype_hint=tf.float64), y_pred, axis)
+    if class_weights is not None:
+        class_weights = shapes.class_weights(class_weights, y_pred, axis)
     if sample_weight is not None:
         sample_weight = shapes.per_sample(tf.convert_to_tensor(sample_weight), y_pred, axis, name="sample_weight")
     return formulas.class_balanced_loss(
         ops, sample_loss, y_pred, y_true, class_weights,
-        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction,
-        label_smoothing=float(label_smoothing),
+        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
     )  # fmt: skip
