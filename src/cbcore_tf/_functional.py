@@ -24,6 +24,7 @@ def softmax_cross_entropy(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
 
@@ -49,6 +50,9 @@ def softmax_cross_entropy(
         valid sample both give 0.
     label_smoothing : float
         In [0, 1].
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose labels, in the shape of `y_pred`, are all 0. By default the mean of the class
+        weights, which is 1 where they sum to C.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def softmax_cross_entropy(
     """
     return _loss(
         fused.softmax_cross_entropy, y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -83,6 +87,7 @@ def sigmoid_cross_entropy(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
 
@@ -97,7 +102,7 @@ def sigmoid_cross_entropy(
     """
     return _loss(
         fused.sigmoid_focal_loss(0.0), y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -112,6 +117,7 @@ def sigmoid_focal_loss(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
 
@@ -126,7 +132,7 @@ def sigmoid_focal_loss(
     gamma = checks.gamma(arguments.plain(gamma))
     return _loss(
         fused.sigmoid_focal_loss(gamma), y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -141,13 +147,14 @@ def _loss(
     sample_weight: Any,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Tensor:
     arguments.warn_of_probabilities(y_pred)
     if class_weights is not None:
         class_weights = arguments.class_weights(class_weights)
     return checked_loss(
         sample_loss, y_true, y_pred, class_weights, axis=axis, ignore_class=ignore_class, sample_weight=sample_weight,
-        reduction=reduction, label_smoothing=label_smoothing,
+        reduction=reduction, label_smoothing=label_smoothing, unlabelled_weight=unlabelled_weight,
     )  # fmt: skip
 
 
@@ -162,9 +169,11 @@ def checked_loss(
     sample_weight: Any,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Tensor:
     """Return a loss whose class weights have been looked at already."""
     label_smoothing = checks.loss_options(reduction, arguments.plain(label_smoothing))
+    unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
     ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
     y_pred = tf.convert_to_tensor(y_pred)
     axis = shapes.class_axis(y_pred, axis)
@@ -181,4 +190,5 @@ def checked_loss(
     return formulas.class_balanced_loss(
         ops, sample_loss, y_pred, y_true, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip

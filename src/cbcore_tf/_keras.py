@@ -28,7 +28,7 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
     or float64, whatever the policy of the model.
     """
 
-    _defaults: dict[str, Any] = {"axis": -1, "ignore_class": None, "label_smoothing": 0.0}  # noqa: RUF012
+    _defaults: dict[str, Any] = {"axis": -1, "ignore_class": None, "label_smoothing": 0.0, "unlabelled_weight": None}  # noqa: RUF012
     _warned = False
 
     def __init__(
@@ -38,6 +38,7 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         axis: int = -1,
         ignore_class: int | None = None,
         label_smoothing: float = 0.0,
+        unlabelled_weight: float | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
@@ -52,6 +53,7 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         self.axis = checks.integer(arguments.plain(axis), "axis", at_least=-_MOST_AXES)
         self.ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
         self.label_smoothing = checks.number(arguments.plain(label_smoothing), "label_smoothing", low=0, high=1)
+        self.unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
 
     @classmethod
     def from_counts(
@@ -103,6 +105,7 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         losses = functional.checked_loss(
             self._sample_loss(), y_true, y_pred, self.class_weights, axis=self.axis, ignore_class=self.ignore_class,
             sample_weight=None, reduction="none", label_smoothing=self.label_smoothing,
+            unlabelled_weight=self.unlabelled_weight,
         )  # fmt: skip
         if self.ignore_class is not None and y_true.dtype.is_integer:
             losses._keras_mask = y_true != self.ignore_class
@@ -151,7 +154,7 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     ----------
     class_weights : array of floats, shape (C,), or dict of every class index, optional
         Saved with the model. They and the options stay as they are made: a compiled step would keep the old ones.
-    axis, ignore_class, label_smoothing
+    axis, ignore_class, label_smoothing, unlabelled_weight
         As in `softmax_cross_entropy`.
     reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None}
         Keras' names. The first two divide by the number of samples that are neither masked nor ignored, the "mean" of
@@ -207,7 +210,7 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     ----------
     gamma : float
         Focusing parameter, >= 0; 0 is `SigmoidCrossEntropy`.
-    class_weights, axis, ignore_class, label_smoothing, reduction, name, dtype
+    class_weights, axis, ignore_class, label_smoothing, unlabelled_weight, reduction, name, dtype
         As in `SoftmaxCrossEntropy`, as labels and errors are.
 
     Examples
