@@ -447,17 +447,6 @@ def _text(shape: Shape) -> str:
 # ---------------------------------------------------------------- TensorFlow and Keras
 
 
-def weights_of_every_class(values: Any, size: int) -> None:
-    """Check that weights with labels of their own leave no class out: none is natural, as zero is for counts."""
-    if len(values) != size:
-        keys = values.keys() if callable(getattr(values, "keys", None)) else values.index
-        missing = sorted(set(range(size)) - set(keys))
-        raise ValueError(
-            f"class_weights must hold a weight for each class from 0 to {size - 1}, got none for {missing[:10]}; "
-            "add them (0 leaves a class out)"
-        )
-
-
 def fixed_weights(kind: str) -> NoReturn:
     """Say that a loss object takes no weights that change later."""
     raise TypeError(
@@ -472,3 +461,28 @@ def fixed_attribute(name: str, owner: str) -> NoReturn:
         f"{name} must stay what {owner} was made with, got another value: a compiled step would keep the old one; make "
         "another loss and call model.compile(optimizer=model.optimizer, loss=...), which keeps the optimizer's state"
     )
+
+
+_KERAS_NAMES = {
+    "from_logits": "y_pred is always logits, so leave it out",
+    "class_weight": "here it is class_weights",
+    "weight": "here it is class_weights",
+    "weights": "here it is class_weights",
+    "alpha": "here it is class_weights, one for each class",
+    "pos_weight": "class_weights weigh whole samples, by their labels",
+    "num_classes": "the number of classes is that of class_weights or class_counts, so leave it out",
+    "samples_per_class": "counts go to from_counts(class_counts, beta)",
+    "class_counts": "counts go to from_counts(class_counts, beta)",
+    "beta": "beta goes to from_counts(class_counts, beta)",
+    "num_prototypes": "it goes to from_counts(class_counts, num_prototypes=...)",
+    "ignore_index": "here it is ignore_class",
+    "dim": "here it is axis",
+    "sample_weight": "it goes to fit, or to the call of the loss",
+}
+
+
+def keras_options(unknown: dict[str, Any], owner: str) -> None:
+    """Check that a loss object is given no option of another library's."""
+    for name in unknown:
+        fix = _KERAS_NAMES.get(name, "the documentation of the class lists its options")
+        raise TypeError(f"{owner} must be given its own options, got {name}=; {fix}")

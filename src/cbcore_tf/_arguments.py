@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from cbcore import _checks as checks
-from cbcore._arrays import Host, aligned
+from cbcore._arrays import Host, aligned, to_host
 
 Tensor: TypeAlias = Any
 
@@ -50,10 +50,7 @@ def fixed_weights(values: Any) -> Host:
 
 def host_weights(values: Any, *, one_axis: bool = True) -> Host:
     """Return class weights as NumPy, in the order of the classes, their kind and values checked."""
-    ordered = aligned(values, "class_weights")
-    if ordered is not values:
-        checks.weights_of_every_class(values, len(ordered))
-    host = np.asarray(ordered)
+    host = to_host(aligned(values, "class_weights", fill=False), "class_weights")[0]
     checks.floating_weights(host.dtype.kind == "f" or host.dtype.name == "bfloat16", host.dtype)
     if one_axis or host.ndim == 1:
         checks.weights_vector(host.shape)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore._arrays import unmasked
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _fused as fused
 from cbcore_tf import _ops as ops
@@ -175,8 +176,8 @@ def checked_loss(
     label_smoothing = checks.loss_options(reduction, arguments.plain(label_smoothing))
     unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
     ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
-    y_pred = tf.convert_to_tensor(y_pred)
-    axis = shapes.class_axis(y_pred, axis)
+    y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
+    axis = shapes.class_axis(y_pred, axis, y_true)
     y_true = shapes.targets(shapes.labels(y_true, y_pred, axis), y_pred, axis)
     valid = None
     if y_true.dtype.is_integer:
@@ -186,7 +187,8 @@ def checked_loss(
     if class_weights is not None:
         class_weights = shapes.class_weights(class_weights, y_pred, axis)
     if sample_weight is not None:
-        sample_weight = shapes.per_sample(tf.convert_to_tensor(sample_weight), y_pred, axis, name="sample_weight")
+        sample_weight = tf.convert_to_tensor(unmasked(sample_weight, "sample_weight"))
+        sample_weight = shapes.per_sample(sample_weight, y_pred, axis, name="sample_weight")
     return formulas.class_balanced_loss(
         ops, sample_loss, y_pred, y_true, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,

@@ -9,6 +9,7 @@ import tensorflow as tf
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore import class_weights as make_class_weights
+from cbcore._arrays import unmasked
 from cbcore._weights import Empty, Normalize
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
@@ -42,7 +43,9 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
+        **unknown: Any,
     ) -> None:
+        checks.keras_options(unknown, type(self).__name__)
         checks.keras_backend(keras.config.backend())
         checks.choice(reduction, "reduction", _REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=_dtype(dtype))
@@ -84,9 +87,9 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         """Return the reduced loss. Samples that the model masks are left out, whatever they hold."""
         if not self._warned:
             self._warned = arguments.warn_of_probabilities(y_pred)
-        y_pred = tf.convert_to_tensor(y_pred)
+        y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
         mask = getattr(y_pred, "_keras_mask", None)
-        axis = shapes.class_axis(y_pred, self.axis)
+        axis = shapes.class_axis(y_pred, self.axis, y_true)
         y_true = _labels(y_true, y_pred, axis)
         if sample_weight is not None:
             sample_weight = shapes.keras_sample_weight(sample_weight, y_pred, axis)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from cbcore import _checks as checks
+from cbcore._arrays import unmasked
 from cbcore_tf import _arguments as arguments
 
 Tensor: TypeAlias = Any
@@ -15,9 +16,11 @@ Tensor: TypeAlias = Any
 NAMES = ("y_pred", "y_true")
 
 
-def class_axis(y_pred: Tensor, axis: int) -> int:
+def class_axis(y_pred: Tensor, axis: int, y_true: Any = None) -> int:
     """Check the logits; return their class axis counted from the front."""
-    checks.floating_logits(y_pred.dtype.is_floating, y_pred.dtype.name, logits="y_pred")
+    if not y_pred.dtype.is_floating:
+        swapped = y_true is not None and tf.convert_to_tensor(y_true).dtype.is_floating
+        checks.floating_logits(False, y_pred.dtype.name, logits="y_pred", targets="y_true" if swapped else None)
     checks.known_rank(y_pred.shape.rank, name="y_pred")
     axis = checks.integer(arguments.plain(axis), "axis", at_least=-y_pred.shape.rank)
     return checks.class_axis(y_pred.shape, axis, logits="y_pred", axis_name="axis")
@@ -29,7 +32,7 @@ def labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
     The shape tells dense labels from class indices, never the dtype: Keras turns all labels into floats. Labels in
     the shape of `y_pred` are dense, even if that has a single class.
     """
-    y_true = tf.convert_to_tensor(y_true)
+    y_true = tf.convert_to_tensor(unmasked(y_true, "y_true"))
     rank = y_true.shape.rank
     checks.known_rank(rank, name="y_true")
     if rank != y_pred.shape.rank:
@@ -88,7 +91,7 @@ def keras_sample_weight(x: Any, y_pred: Tensor, axis: int) -> Tensor:
     Keras itself broadcasts only the product, and so divides by too little where it divides by the weights. What it
     broadcasts to another meaning, weights (N,) of samples (N, N), is an error.
     """
-    x = tf.convert_to_tensor(x)
+    x = tf.convert_to_tensor(unmasked(x, "sample_weight"))
     rank, samples = x.shape.rank, _without(y_pred.shape, axis)
     checks.known_rank(rank, name="sample_weight")
     if rank == samples.rank + 1 and x.shape[-1] in (1, None):

@@ -71,7 +71,7 @@ def test_the_jacobian_of_the_losses_of_samples(loss: Any, y: np.ndarray, use_pfo
 
     own = np.moveaxis(gradient(loss, y, z, axis=axis, reduction="sum").numpy(), axis, -1)
     expected = np.moveaxis(own[:, None] * np.eye(4)[:, :, None], -1, 1 + axis)
-    for step in ([tf.function(jacobian)] if not use_pfor else [jacobian, tf.function(jacobian)]):
+    for step in [tf.function(jacobian)] if not use_pfor else [jacobian, tf.function(jacobian)]:
         np.testing.assert_allclose(step(z), expected, rtol=1e-5, atol=1e-7)
 
 
