@@ -7,7 +7,7 @@ ranges and shapes are ValueErrors. Checks of losses read shapes and dtypes only,
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -452,3 +452,47 @@ def _known_size(shape: Shape) -> int:
 def _text(shape: Shape) -> str:
     """Return a shape as a tuple of plain numbers, whatever class the framework uses."""
     return str(tuple(shape))
+
+
+# ---------------------------------------------------------------- TensorFlow and Keras
+
+
+def fixed_weights(kind: str) -> NoReturn:
+    """Say that a loss object takes no weights that change later."""
+    raise TypeError(
+        f"class_weights must be fixed numbers, got {kind}, whose later values the loss would not see; pass its NumPy "
+        "value, or call the function with it, which reads it at every step"
+    )
+
+
+def fixed_attribute(name: str, owner: str) -> NoReturn:
+    """Say that an option of a loss object cannot be changed."""
+    raise AttributeError(
+        f"{name} must stay what {owner} was made with, got another value: a compiled step would keep the old one; make "
+        "another loss and call model.compile(optimizer=model.optimizer, loss=...), which keeps the optimizer's state"
+    )
+
+
+_KERAS_NAMES = {
+    "from_logits": "y_pred is always logits, so leave it out",
+    "class_weight": "here it is class_weights",
+    "weight": "here it is class_weights",
+    "weights": "here it is class_weights",
+    "alpha": "here it is class_weights, one for each class",
+    "pos_weight": "class_weights weigh whole samples, by their labels",
+    "num_classes": "the number of classes is that of class_weights or class_counts, so leave it out",
+    "samples_per_class": "counts go to from_counts(class_counts, beta)",
+    "class_counts": "counts go to from_counts(class_counts, beta)",
+    "beta": "beta goes to from_counts(class_counts, beta)",
+    "num_prototypes": "it goes to from_counts(class_counts, num_prototypes=...)",
+    "ignore_index": "here it is ignore_class",
+    "dim": "here it is axis",
+    "sample_weight": "it goes to fit, or to the call of the loss",
+}
+
+
+def keras_options(unknown: dict[str, Any], owner: str) -> None:
+    """Check that a loss object is given no option of another library's."""
+    for name in unknown:
+        fix = _KERAS_NAMES.get(name, "the documentation of the class lists its options")
+        raise TypeError(f"{owner} must be given its own options, got {name}=; {fix}")

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore._arrays import unmasked
+from cbcore_tf import _arguments as arguments
 from cbcore_tf import _fused as fused
 from cbcore_tf import _ops as ops
 from cbcore_tf import _shapes as shapes
@@ -23,15 +25,17 @@ def softmax_cross_entropy(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
 
     Parameters
     ----------
     y_true : tensor
-        Class indices: integers in [0, C), the shape of `y_pred` without the class axis, (N,), or with 1 there or at the
-        end, (N, 1). Or, in exactly the shape of `y_pred`, one-hot, multi-hot or soft labels in [0, 1] of any dtype. A
-        sample whose index is neither in [0, C) nor `ignore_class` gets NaN.
+        Class indices in [0, C): the shape of `y_pred` without the class axis, (N,), or with 1 there or at the end,
+        (N, 1); integers, or the floats that Keras makes of them. Or, in exactly the shape of `y_pred`, one-hot,
+        multi-hot or soft labels in [0, 1] of any dtype. A sample whose index is neither in [0, C) nor `ignore_class`,
+        or no whole number, gets NaN.
     y_pred : tensor of floats, shape (..., C, ...)
         z, logits, classes on `axis`. float16 and bfloat16 are computed in float32.
     class_weights : tensor of floats, shape (C,), optional
@@ -47,6 +51,9 @@ def softmax_cross_entropy(
         valid sample both give 0.
     label_smoothing : float
         In [0, 1].
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose labels, in the shape of `y_pred`, are all 0. By default the mean of the class
+        weights, which is 1 where they sum to C.
 
     Returns
     -------
@@ -67,7 +74,7 @@ def softmax_cross_entropy(
     """
     return _loss(
         fused.softmax_cross_entropy, y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -81,6 +88,7 @@ def sigmoid_cross_entropy(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
 
@@ -95,7 +103,7 @@ def sigmoid_cross_entropy(
     """
     return _loss(
         fused.sigmoid_focal_loss(0.0), y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -110,6 +118,7 @@ def sigmoid_focal_loss(
     sample_weight: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Tensor:
     """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
 
@@ -121,10 +130,10 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss([0, 1], logits, gamma=2.0)), 4)
     1.58
     """
-    checks.gamma(gamma)
+    gamma = checks.gamma(arguments.plain(gamma))
     return _loss(
-        fused.sigmoid_focal_loss(float(gamma)), y_true, y_pred, class_weights,
-        axis, ignore_class, sample_weight, reduction, label_smoothing,
+        fused.sigmoid_focal_loss(gamma), y_true, y_pred, class_weights,
+        axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
@@ -139,22 +148,49 @@ def _loss(
     sample_weight: Any,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Tensor:
-    checks.loss_options(reduction, label_smoothing)
-    y_pred = tf.convert_to_tensor(y_pred)
-    axis = shapes.class_axis(y_pred, axis)
+    arguments.warn_of_probabilities(y_pred)
+    if class_weights is not None:
+        class_weights = arguments.class_weights(class_weights)
+    return checked_loss(
+        sample_loss, y_true, y_pred, class_weights, axis=axis, ignore_class=ignore_class, sample_weight=sample_weight,
+        reduction=reduction, label_smoothing=label_smoothing, unlabelled_weight=unlabelled_weight,
+    )  # fmt: skip
+
+
+def checked_loss(
+    sample_loss: formulas.SampleLoss,
+    y_true: Any,
+    y_pred: Any,
+    class_weights: Tensor | None,
+    *,
+    axis: int,
+    ignore_class: int | None,
+    sample_weight: Any,
+    reduction: str,
+    label_smoothing: float,
+    unlabelled_weight: float | None,
+) -> Tensor:
+    """Return a loss whose class weights have been looked at already."""
+    label_smoothing = checks.loss_options(reduction, arguments.plain(label_smoothing))
+    unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
+    ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
+    y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
+    axis = shapes.class_axis(y_pred, axis, y_true)
     y_true = shapes.targets(shapes.labels(y_true, y_pred, axis), y_pred, axis)
     valid = None
     if y_true.dtype.is_integer:
         y_true = tf.cast(y_true, tf.int64)
         if ignore_class is not None:
             valid = y_true != ignore_class
-    if class_weights is not None:  # numbers on the host keep the precision that they have there
-        class_weights = shapes.class_weights(tf.convert_to_tensor(class_weights, dtype_hint=tf.float64), y_pred, axis)
+    if class_weights is not None:
+        class_weights = shapes.class_weights(class_weights, y_pred, axis)
     if sample_weight is not None:
-        sample_weight = shapes.per_sample(tf.convert_to_tensor(sample_weight), y_pred, axis, name="sample_weight")
+        sample_weight = tf.convert_to_tensor(unmasked(sample_weight, "sample_weight"))
+        sample_weight = shapes.per_sample(sample_weight, y_pred, axis, name="sample_weight")
     return formulas.class_balanced_loss(
         ops, sample_loss, y_pred, y_true, class_weights,
-        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction,
-        label_smoothing=float(label_smoothing),
+        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip

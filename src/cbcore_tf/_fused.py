@@ -64,10 +64,10 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor, axis: int) -> Tensor:
             top, powers, total = _exp(z, axis)
             upstream = tf.expand_dims(upstream, axis)
             of_z = (powers / total * tf.reduce_sum(t, axis, keepdims=True) - t) * upstream
-            return of_z, (tf.math.log(total) - (z - top)) * upstream
+            return of_z, _finite(tf.math.log(total) - (z - top)) * upstream
 
         top, _, total = _exp(z, axis)
-        return tf.reduce_sum(t * (tf.math.log(total) - (z - top)), axis), gradient
+        return tf.reduce_sum(_times(t, tf.math.log(total) - (z - top)), axis), gradient
 
     return sample_losses(logits, targets)
 
@@ -81,9 +81,9 @@ def _soft_focal_loss(logits: Tensor, targets: Tensor, axis: int, gamma: float) -
             upstream = tf.expand_dims(upstream, axis)
             missed, raised = _slope(-z, gamma, use_xla), _slope(z, gamma, use_xla)
             of_t = _term(-z, gamma, use_xla) - _term(z, gamma, use_xla)
-            return ((1.0 - t) * raised - t * missed) * upstream, of_t * upstream
+            return ((1.0 - t) * raised - t * missed) * upstream, _finite(of_t) * upstream
 
-        terms = t * _term(-z, gamma, use_xla) + (1.0 - t) * _term(z, gamma, use_xla)
+        terms = _times(t, _term(-z, gamma, use_xla)) + _times(1.0 - t, _term(z, gamma, use_xla))
         return tf.reduce_sum(terms, axis), gradient
 
     return sample_losses(logits, targets)
@@ -94,6 +94,16 @@ def _dense(ops: Ops, targets: Tensor, logits: Tensor, axis: int, label_smoothing
     if not ops.is_floating(targets):
         targets = _one_hot(targets, logits, axis, 1.0, 0.0)
     return (1 - label_smoothing) * targets + label_smoothing / logits.shape[axis] if label_smoothing else targets
+
+
+def _times(t: Tensor, x: Tensor) -> Tensor:
+    """Return t x, and 0 where t = 0 whatever x: a class that an infinite logit rules out adds nothing."""
+    return tf.math.multiply_no_nan(x, t)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Return a slope, and 0 where it is infinite: one step on, it would meet the zero slope of what made the target."""
+    return tf.where(tf.math.is_inf(x), tf.zeros_like(x), x)
 
 
 def _exp(z: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,8 +130,8 @@ def _flip(x: Tensor, index: Tensor, axis: int, use_xla: bool) -> Tensor:
     if use_xla or axis != x.shape.rank - 1:
         return tf.where(one_hot(tf.cast(index, tf.int32), x.shape[axis], axis), -x, x)  # int64 is slower
     rows = tf.reshape(x, (-1, x.shape[axis]))
-    index = tf.reshape(index, (-1,))
-    at = tf.stack((tf.range(tf.size(index, index.dtype)), index), 1)
+    index = tf.cast(tf.reshape(index, (-1,)), tf.int32)  # tf.vectorized_map makes int32 of a range whatever is asked
+    at = tf.stack((tf.range(tf.size(index)), index), 1)
     return tf.reshape(tf.tensor_scatter_nd_update(rows, at, -tf.gather_nd(rows, at)), tf.shape(x))
 
 
@@ -137,7 +147,7 @@ def _slope(v: Tensor, gamma: float, use_xla: bool) -> Tensor:
     if not gamma:
         return sigmoid
     rest = tf.sigmoid(-v)  # 1 - sigmoid would lose digits
-    return _power(sigmoid, v, gamma, use_xla) * (gamma * rest * _softplus(v, use_xla) + sigmoid)
+    return _power(sigmoid, v, gamma, use_xla) * (gamma * _times(rest, _softplus(v, use_xla)) + sigmoid)
 
 
 def _power(sigmoid: Tensor, v: Tensor, gamma: float, use_xla: bool) -> Tensor:

@@ -1,6 +1,5 @@
 """The three losses as Keras losses, for ``Model.compile``, and class weights for ``Model.fit(class_weight=...)``."""
 
-from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 
 import keras
@@ -8,12 +7,18 @@ import numpy as np
 import tensorflow as tf
 
 from cbcore import _checks as checks
+from cbcore import _formulas as formulas
 from cbcore import class_weights as make_class_weights
+from cbcore._arrays import unmasked
 from cbcore._weights import Empty, Normalize
+from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
+from cbcore_tf import _fused as fused
 from cbcore_tf import _shapes as shapes
 
 Tensor: TypeAlias = Any
+_MOST_AXES = 254  # of a TensorFlow shape
+_REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None)
 register = keras.saving.register_keras_serializable(package="cbcore")
 
 
@@ -24,7 +29,8 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
     or float64, whatever the policy of the model.
     """
 
-    _function: Callable[..., Tensor]
+    _defaults: dict[str, Any] = {"axis": -1, "ignore_class": None, "label_smoothing": 0.0, "unlabelled_weight": None}  # noqa: RUF012
+    _warned = False
 
     def __init__(
         self,
@@ -33,20 +39,24 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         axis: int = -1,
         ignore_class: int | None = None,
         label_smoothing: float = 0.0,
+        unlabelled_weight: float | None = None,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
+        **unknown: Any,
     ) -> None:
+        checks.keras_options(unknown, type(self).__name__)
         checks.keras_backend(keras.config.backend())
-        checks.number(label_smoothing, "label_smoothing", low=0, high=1)
+        checks.choice(reduction, "reduction", _REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=_dtype(dtype))
         if class_weights is not None:
             with tf.init_scope():
-                class_weights = tf.constant(_vector(class_weights), self.dtype)
+                class_weights = tf.constant(arguments.fixed_weights(class_weights), self.dtype)
         self.class_weights = class_weights
-        self.axis = axis
-        self.ignore_class = ignore_class
-        self.label_smoothing = label_smoothing
+        self.axis = checks.integer(arguments.plain(axis), "axis", at_least=-_MOST_AXES)
+        self.ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
+        self.label_smoothing = checks.number(arguments.plain(label_smoothing), "label_smoothing", low=0, high=1)
+        self.unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
 
     @classmethod
     def from_counts(
@@ -75,12 +85,14 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss. Samples that the model masks are left out, whatever they hold."""
-        y_pred = tf.convert_to_tensor(y_pred)
+        if not self._warned:
+            self._warned = arguments.warn_of_probabilities(y_pred)
+        y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
         mask = getattr(y_pred, "_keras_mask", None)
-        axis = shapes.class_axis(y_pred, self.axis)
+        axis = shapes.class_axis(y_pred, self.axis, y_true)
         y_true = _labels(y_true, y_pred, axis)
         if sample_weight is not None:
-            shapes.keras_sample_weight(sample_weight, y_pred, axis)
+            sample_weight = shapes.keras_sample_weight(sample_weight, y_pred, axis)
         if mask is not None:
             # Keras multiplies masked samples by 0, which leaves NaN (a label out of range, say) a NaN.
             mask = shapes.per_sample(mask, y_pred, axis, name="the mask of y_pred")
@@ -93,7 +105,11 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
         """Return the weighted loss of each sample, and with `ignore_class` a Keras mask on it."""
         y_true = _labels(y_true, y_pred, shapes.class_axis(y_pred, self.axis))
-        losses = self._function(y_true, y_pred, self.class_weights, reduction="none", **self._options())
+        losses = functional.checked_loss(
+            self._sample_loss(), y_true, y_pred, self.class_weights, axis=self.axis, ignore_class=self.ignore_class,
+            sample_weight=None, reduction="none", label_smoothing=self.label_smoothing,
+            unlabelled_weight=self.unlabelled_weight,
+        )  # fmt: skip
         if self.ignore_class is not None and y_true.dtype.is_integer:
             losses._keras_mask = y_true != self.ignore_class
         return losses
@@ -103,8 +119,30 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         weights = None if self.class_weights is None else self.class_weights.numpy().tolist()
         return {**super().get_config(), "dtype": self.dtype, "class_weights": weights, **self._options()}
 
+    def __repr__(self) -> str:
+        """Show the weights and every option that is not the default."""
+        parts = []
+        if self.class_weights is not None:
+            weights = self.class_weights.numpy()
+            parts = [f"num_classes={weights.size}"]
+            if weights.size:
+                parts.append(f"class_weights={weights.min():.4g}..{weights.max():.4g}")
+        options = {**self._options(), "reduction": self.reduction, "dtype": self.dtype}
+        defaults = {**self._defaults, "dtype": "float32"}
+        parts += [f"{name}={value!r}" for name, value in options.items() if value != defaults.get(name, ...)]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change what graphs that are made already would keep."""
+        if name in vars(self) and (name == "class_weights" or name in self._defaults):
+            checks.fixed_attribute(name, type(self).__name__)
+        super().__setattr__(name, value)
+
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("axis", "ignore_class", "label_smoothing")}
+        return {name: getattr(self, name) for name in self._defaults}
+
+    def _sample_loss(self) -> formulas.SampleLoss:
+        raise NotImplementedError
 
 
 @register
@@ -117,9 +155,9 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
 
     Parameters
     ----------
-    class_weights : array of floats, shape (C,), optional
-        Saved with the model.
-    axis, ignore_class, label_smoothing
+    class_weights : array of floats, shape (C,), or dict of every class index, optional
+        Saved with the model. They and the options stay as they are made: a compiled step would keep the old ones.
+    axis, ignore_class, label_smoothing, unlabelled_weight
         As in `softmax_cross_entropy`.
     reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None}
         Keras' names. The first two divide by the number of samples that are neither masked nor ignored, the "mean" of
@@ -140,11 +178,14 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     Examples
     --------
     >>> loss = SoftmaxCrossEntropy.from_counts([5000, 500, 50], beta=0.999)
+    >>> loss
+    SoftmaxCrossEntropy(num_classes=3, class_weights=0.1256..2.557, reduction='sum_over_batch_size')
     >>> round(float(loss([0, 2], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])), 4)
     1.4738
     """
 
-    _function = staticmethod(functional.softmax_cross_entropy)
+    def _sample_loss(self) -> formulas.SampleLoss:
+        return fused.softmax_cross_entropy
 
 
 @register
@@ -160,7 +201,8 @@ class SigmoidCrossEntropy(_ClassBalancedLoss):
     2.7896
     """
 
-    _function = staticmethod(functional.sigmoid_cross_entropy)
+    def _sample_loss(self) -> formulas.SampleLoss:
+        return fused.sigmoid_focal_loss(0.0)
 
 
 @register
@@ -171,7 +213,7 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     ----------
     gamma : float
         Focusing parameter, >= 0; 0 is `SigmoidCrossEntropy`.
-    class_weights, axis, ignore_class, label_smoothing, reduction, name, dtype
+    class_weights, axis, ignore_class, label_smoothing, unlabelled_weight, reduction, name, dtype
         As in `SoftmaxCrossEntropy`, as labels and errors are.
 
     Examples
@@ -181,15 +223,14 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     1.3948
     """
 
-    _function = staticmethod(functional.sigmoid_focal_loss)
+    _defaults = {**_ClassBalancedLoss._defaults, "gamma": ...}  # shown always  # noqa: RUF012
 
     def __init__(self, class_weights: Any = None, *, gamma: float = 0.5, **options: Any) -> None:
-        checks.gamma(gamma)
         super().__init__(class_weights, **options)
-        self.gamma = gamma
+        self.gamma = checks.gamma(arguments.plain(gamma))
 
-    def _options(self) -> dict[str, Any]:
-        return {**super()._options(), "gamma": self.gamma}
+    def _sample_loss(self) -> formulas.SampleLoss:
+        return fused.sigmoid_focal_loss(self.gamma)
 
 
 def class_weight_dict(class_weights: Any) -> dict[int, float]:
@@ -202,26 +243,20 @@ def class_weight_dict(class_weights: Any) -> dict[int, float]:
 
     Parameters
     ----------
-    class_weights : array of floats, shape (C,)
+    class_weights : array of floats, shape (C,), or dict of every class index
 
     Raises
     ------
     TypeError, ValueError
-        If weights are not floating point or not a vector.
+        If weights are not floating point, not a vector, not finite or negative.
 
     Examples
     --------
     >>> class_weight_dict([0.5, 1.5])
     {0: 0.5, 1: 1.5}
     """
-    return dict(enumerate(_vector(class_weights).tolist()))
-
-
-def _vector(class_weights: Any) -> Any:
-    weights = np.asarray(class_weights)
-    checks.floating_weights(weights.dtype.kind == "f", weights.dtype)
-    checks.weights_vector(weights.shape)
-    return weights.astype(np.float64)
+    weights = arguments.host_weights(arguments.plain(class_weights)).astype(np.float64)
+    return dict(enumerate(weights.tolist()))
 
 
 def _dtype(dtype: Any) -> str:
@@ -233,12 +268,8 @@ def _dtype(dtype: Any) -> str:
 
 
 def _labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
-    """Return labels as `softmax_cross_entropy` takes them: Keras makes floats of class indices."""
+    """Return labels as `softmax_cross_entropy` takes them, where one class alone leaves no doubt what they mean."""
     y_true = shapes.labels(y_true, y_pred, axis)
-    if y_true.shape.rank < y_pred.shape.rank:
-        if y_pred.shape[axis] == 1:
-            checks.one_class(y_true.shape, y_pred.shape, names=shapes.NAMES)
-        if y_true.dtype.is_floating:
-            nowhere = tf.int64.min  # an index that is no whole number gets NaN, not the class below it
-            y_true = tf.where(y_true == tf.floor(y_true), tf.cast(y_true, tf.int64), nowhere)
+    if y_true.shape.rank < y_pred.shape.rank and y_pred.shape[axis] == 1:
+        checks.one_class(y_true.shape, y_pred.shape, names=shapes.NAMES)
     return shapes.targets(y_true, y_pred, axis)

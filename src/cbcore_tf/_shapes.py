@@ -8,16 +8,21 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from cbcore import _checks as checks
+from cbcore._arrays import unmasked
+from cbcore_tf import _arguments as arguments
 
 Tensor: TypeAlias = Any
 
 NAMES = ("y_pred", "y_true")
 
 
-def class_axis(y_pred: Tensor, axis: int) -> int:
+def class_axis(y_pred: Tensor, axis: int, y_true: Any = None) -> int:
     """Check the logits; return their class axis counted from the front."""
-    checks.floating_logits(y_pred.dtype.is_floating, y_pred.dtype.name, logits="y_pred")
+    if not y_pred.dtype.is_floating:
+        swapped = y_true is not None and tf.convert_to_tensor(y_true).dtype.is_floating
+        checks.floating_logits(False, y_pred.dtype.name, logits="y_pred", targets="y_true" if swapped else None)
     checks.known_rank(y_pred.shape.rank, name="y_pred")
+    axis = checks.integer(arguments.plain(axis), "axis", at_least=-y_pred.shape.rank)
     return checks.class_axis(y_pred.shape, axis, logits="y_pred", axis_name="axis")
 
 
@@ -27,7 +32,7 @@ def labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
     The shape tells dense labels from class indices, never the dtype: Keras turns all labels into floats. Labels in
     the shape of `y_pred` are dense, even if that has a single class.
     """
-    y_true = tf.convert_to_tensor(y_true)
+    y_true = tf.convert_to_tensor(unmasked(y_true, "y_true"))
     rank = y_true.shape.rank
     checks.known_rank(rank, name="y_true")
     if rank != y_pred.shape.rank:
@@ -45,8 +50,17 @@ def labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
 
 
 def targets(y_true: Tensor, y_pred: Tensor, axis: int) -> Tensor:
-    """Check labels against the logits; return integers (class indices), or floats in the shape of the logits."""
-    kind, samples = y_true.dtype, _without(y_pred.shape, axis)
+    """Check labels against the logits; return integers (class indices), or floats in the shape of the logits.
+
+    Floats in the shape of class indices are what Keras makes of integers.
+    """
+    samples = _without(y_pred.shape, axis)
+    if y_true.dtype.is_floating and y_true.shape.rank < y_pred.shape.rank and y_true.shape.is_compatible_with(samples):
+        if y_pred.shape[axis] == 1:
+            checks.one_class(y_true.shape, y_pred.shape, names=NAMES)
+        nowhere = tf.int64.min  # an index that is no whole number gets NaN, not the class below it
+        y_true = tf.where(y_true == tf.floor(y_true), tf.cast(y_true, tf.int64), nowhere)
+    kind = y_true.dtype
     if y_true.shape.is_compatible_with(y_pred.shape) and (kind.is_integer or kind.is_bool):
         y_true = tf.cast(y_true, tf.float32)
     elif not y_true.shape.is_compatible_with(y_pred.shape if kind.is_floating else samples) or not (
@@ -71,13 +85,26 @@ def per_sample(x: Tensor, y_pred: Tensor, axis: int, *, name: str) -> Tensor:
     return _sized_like(y_pred, x, axis, name=name)
 
 
-def keras_sample_weight(x: Any, y_pred: Tensor, axis: int) -> None:
-    """Check what Keras would broadcast in silence: weights (N,) of samples (N, N)."""
-    shape, samples = tf.convert_to_tensor(x).shape, _without(y_pred.shape, axis)
-    same_rank = shape.rank in (None, 0, samples.rank)
-    one_more = shape.rank == samples.rank + 1 and shape[-1] in (1, None)
-    if not (same_rank or one_more):
-        checks.per_sample(shape, y_pred.shape, axis, name="sample_weight")
+def keras_sample_weight(x: Any, y_pred: Tensor, axis: int) -> Tensor:
+    """Return a sample weight with one entry a sample, as Keras would broadcast it: (N, 1) and () to (N, T).
+
+    Keras itself broadcasts only the product, and so divides by too little where it divides by the weights. What it
+    broadcasts to another meaning, weights (N,) of samples (N, N), is an error.
+    """
+    x = tf.convert_to_tensor(unmasked(x, "sample_weight"))
+    rank, samples = x.shape.rank, _without(y_pred.shape, axis)
+    checks.known_rank(rank, name="sample_weight")
+    if rank == samples.rank + 1 and x.shape[-1] in (1, None):
+        x = tf.squeeze(x, -1)
+    elif rank not in (0, samples.rank):
+        checks.per_sample(x.shape, y_pred.shape, axis, name="sample_weight")
+    sizes = list(zip(x.shape, samples, strict=True)) if rank else []
+    if any(None not in (a, b) and a not in (1, b) for a, b in sizes):
+        checks.per_sample(x.shape, y_pred.shape, axis, name="sample_weight")
+    if sizes and all(a == b and (a is not None or i == 0) for i, (a, b) in enumerate(sizes)):
+        return x  # two open batch sizes are one
+    size = tf.shape(y_pred)
+    return tf.broadcast_to(x, tf.concat([size[:axis], size[axis + 1 :]], 0))
 
 
 def class_weights(x: Tensor, y_pred: Tensor, axis: int) -> Tensor:
