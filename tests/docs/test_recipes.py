@@ -127,3 +127,29 @@ class TestUndoingTheWeights:
         exec(code, found)
         inverse = [1 / w if w else 0 for w in cbcore.class_weights(counts, empty="zero")]
         np.testing.assert_allclose(found["posterior"], [np.array(inverse) / sum(inverse)] * 2, rtol=1e-5)
+
+
+class Scored(torch.nn.Module):
+    """A head with its loss."""
+
+    def __init__(self, criterion: torch.nn.Module) -> None:
+        super().__init__()
+        self.head, self.criterion = torch.nn.Linear(3, 3), criterion
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.criterion(self.head(x), y)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("make", LOSSES)
+def test_export_takes_the_losses_that_torchscript_does_not(make: Any) -> None:
+    model = Scored(make.from_counts(COUNTS, 0.999))
+    example = torch.randn(4, 3), torch.tensor([0, 1, 2, -100])
+    exported = torch.export.export(model, example).module()
+    torch.testing.assert_close(exported(*example), model(*example))
+
+
+def test_the_glossary_translates_the_names_that_people_type() -> None:
+    table = (DOCS / "reference" / "glossary.md").read_text().partition("## Names in other libraries")[2]
+    there = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    names = ("weight", "alpha", "pos_weight", "samples_per_class", "from_logits", "num_classes", "class_weight", "mask")
+    assert [name for name in names if f"`{name}`" not in there] == []
