@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 from array_api_compat import array_namespace
 
+from cbcore._arrays import place
+
 Array: TypeAlias = Any
 
 
@@ -122,9 +124,9 @@ def expand_dims(x: Array, axis: int, /) -> Array:
 
 def one_hot(index: Array, size: int, axis: int, /) -> Array:
     xp = array_namespace(index)
-    classes = xp.arange(size, dtype=index.dtype, device=index.device)
-    ones = (1,) * (index.ndim - axis)
-    return xp.expand_dims(index, axis=axis) == xp.reshape(classes, (size, *ones))
+    classes = xp.arange(size, dtype=index.dtype, device=place(index))
+    shape = (*(1,) * axis, size, *(1,) * (index.ndim - axis))  # the full rank, which JAX can be told to ask for
+    return xp.expand_dims(index, axis=axis) == xp.reshape(classes, shape)
 
 
 def take(values: Array, index: Array, /) -> Array:

@@ -113,3 +113,54 @@ def test_shard_map(name: str) -> None:
     expected = on_one_device(name, soft=False)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+@pytest.mark.parametrize("axes", [BOTH, ("data",), ()], ids=["all", "some", "replicated"])
+@pytest.mark.parametrize("classes", [8, CLASSES, 10])
+def test_counts_and_weights_of_sharded_arrays(kind: AxisType, axes: tuple[str, ...], classes: int) -> None:
+    """A result of another shape may not divide over the devices; it must go with the sharded logits all the same."""
+    host = random.integers(0, classes, SAMPLES).astype(np.int32)
+    labels = jax.device_put(host, NamedSharding(mesh(kind), P(axes)))
+    counts = cbcore.class_counts(labels, classes)
+    np.testing.assert_array_equal(counts, cbcore.class_counts(host, classes))
+    np.testing.assert_array_equal(
+        cbcore.long_tailed_indices(labels // classes, 2), cbcore.long_tailed_indices(host // classes, 2)
+    )
+    expected = cbcore.class_weights(cbcore.class_counts(host, classes), empty="one")
+    weights = cbcore.class_weights(counts, empty="one")
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    if classes == CLASSES:
+        logits = jax.device_put(LOGITS, NamedSharding(mesh(kind), P(axes)))
+        value = LOSSES["softmax"](logits, labels, weights)
+        np.testing.assert_allclose(value, cbcore.softmax_cross_entropy(LOGITS, host, expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_weights_of_sharded_counts(kind: AxisType) -> None:
+    host = np.arange(1, 9)
+    counts = jax.device_put(host, NamedSharding(mesh(kind), P(BOTH)))
+    np.testing.assert_allclose(cbcore.class_weights(counts), cbcore.class_weights(host), rtol=1e-6)
+    np.testing.assert_allclose(cbcore.effective_number(counts, 0.9), cbcore.effective_number(host, 0.9), rtol=1e-6)
+    assert cbcore.imbalance_factor(counts) == 8
+
+
+def test_counts_under_a_mesh_in_context() -> None:
+    with jax.set_mesh(mesh(AxisType.Explicit)):
+        labels = jax.device_put(INDEX, P(BOTH))
+        np.testing.assert_array_equal(cbcore.class_counts(labels, CLASSES), cbcore.class_counts(INDEX, CLASSES))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_losses_of_the_core_take_sharded_logits(name: str) -> None:
+    function = {
+        "softmax": cbcore.softmax_cross_entropy,
+        "sigmoid": cbcore.sigmoid_cross_entropy,
+        "focal": cbcore.sigmoid_focal_loss,
+    }[name]
+    classes = 10  # which does not divide over eight devices
+    logits = jax.device_put(LOGITS[:, :classes], NamedSharding(mesh(), P(BOTH)))
+    for targets in (INDEX % classes, SOFT[:, :classes]):
+        expected = function(LOGITS[:, :classes], targets, WEIGHTS[:classes], where=WHERE)
+        for there in (targets, jax.device_put(targets, NamedSharding(mesh(), P(BOTH)))):
+            np.testing.assert_allclose(function(logits, there, WEIGHTS[:classes], where=WHERE), expected, rtol=1e-5)
