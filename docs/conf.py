@@ -48,6 +48,7 @@ html_title = f"cbcore {version}"
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["cbcore.css"]
+html_js_files = ["search.js"]
 html_copy_source = False
 html_show_sphinx = False
 

@@ -11,7 +11,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 # Of a sample: is the class the first, among the first five; of the softmax: the largest probability and -log p_y,
-# and both again, with the first class, after log w is subtracted from the logits.
+# and both again, with the first class, after log w is subtracted from the logits (class of weight 0: probability 0).
 COLUMNS = ("top1", "top5", "confidence", "nll", "adjusted_top1", "adjusted_confidence", "adjusted_nll")
 ECE_BINS = 15
 
@@ -19,7 +19,8 @@ ECE_BINS = 15
 def sample_scores(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Return `COLUMNS` of each sample, shape (N, 7)."""
     five = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-    before, after = (_softmax_scores(z, labels) for z in (logits, logits - class_weights.log()))
+    adjusted = torch.where(class_weights > 0, logits - class_weights.log(), -torch.inf)
+    before, after = (_softmax_scores(z, labels) for z in (logits, adjusted))
     return torch.stack([five[:, 0], five.any(1), before[1], before[2], *after], dim=1)
 
 
@@ -30,7 +31,7 @@ def _softmax_scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def summarise(scores: Array, labels: Integers, class_counts: Integers, softmax: bool) -> dict[str, Any]:
-    """Return the metrics as JSON has them: fractions, and None for what is not defined.
+    """Return the metrics as JSON has them: fractions, and None for what is not defined or not finite.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def summarise(scores: Array, labels: Integers, class_counts: Integers, softmax: 
     for name, prefix in (("before", ""), ("after", "adjusted_")):
         ece = expected_calibration_error(column[f"{prefix}confidence"], column[f"{prefix}top1"])
         metrics[f"ece_{name}"] = ece if softmax else None
-        metrics[f"nll_{name}"] = float(column[f"{prefix}nll"].mean()) if softmax else None
+        metrics[f"nll_{name}"] = _number(column[f"{prefix}nll"].mean()) if softmax else None
     return metrics
 
 
@@ -90,4 +91,4 @@ def expected_calibration_error(confidence: Array, correct: Array, bins: int = EC
 
 
 def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return float(value) if np.isfinite(value) else None

@@ -1,5 +1,6 @@
 """What a reader sees, in headless Chromium: equations, search, no error, nothing from elsewhere, no page too wide."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ OVERFLOW = (
     "Math.max(...['html', '.content'].map(s => document.querySelector(s)).map(e => e.scrollWidth - e.clientWidth))"
 )
 RESULTS = "[...document.querySelectorAll('#search-results li a')].map(e => e.innerText)"
+
+
+SUMMARIES = "[...document.querySelectorAll('#search-results li')].map(e => e.innerText)"
+# All results are there, with their summaries; names of the API have a description instead.
+COMPLETE = """
+/Search finished/.test(document.querySelector('#search-results .search-summary')?.innerText) &&
+[...document.querySelectorAll('#search-results li')].every(e => e.querySelector('span, p.context'))
+"""
 
 
 def outside(requests: list[str], address: str) -> list[str]:
@@ -86,6 +95,33 @@ def test_search_finds_the_effective_number(browser: Browser, address: str) -> No
         browser.wait(f"{RESULTS}.includes('{title}')")
     browser.open(address + "search.html?q=xylophone")
     browser.wait("/did not match/.test(document.body.innerText)")
+
+
+@pytest.mark.parametrize("words", ["effective number", "minimiser", "harmonic mean", "proof", "batch"])
+def test_search_results_show_no_tex(browser: Browser, address: str, words: str) -> None:
+    browser.show(*SIZES["desk"])
+    browser.open(f"{address}search.html?q={words.replace(' ', '+')}")
+    browser.wait(COMPLETE)
+    shown = browser.evaluate(SUMMARIES)
+    assert shown
+    assert not [text for text in shown if "\\" in text or "$" in text]
+    assert not browser.complaints()
+
+
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        (r"\(n\)", "n"),
+        (r"\(\beta = 1 - 1/N\)", "β = 1 - 1/N"),
+        (r"\(E_n \le n\)", "E_n ≤ n"),
+        (r"\(x^{n}\)", "…"),
+        (r"\[\frac1n \sum_i w_i\]", "…"),
+    ],
+)
+def test_formulas_in_search_results(browser: Browser, address: str, formula: str, text: str) -> None:
+    browser.open(f"{address}search.html")
+    page = f"<main role=main><p>Let <span class=math>{formula}</span> be</p></main>"
+    assert browser.evaluate(f"Search.htmlToText({json.dumps(page)})") == f"Let {text} be"
 
 
 class TestTheTestsCanFail:

@@ -31,6 +31,15 @@ def test_scores_of_hand_made_probabilities():
     assert got["adjusted_nll"] == pytest.approx([-math.log(0.2), -math.log(0.6)])
 
 
+def test_a_class_of_weight_0_has_probability_0_after_the_adjustment():
+    # Without the third class: (0.6, 0.3) / (3, 0.5) is (0.25, 0.75), normalised.
+    got = scores_of([[0.6, 0.3, 0.1]] * 3, [0, 1, 2], [3.0, 0.5, 0.0])
+    assert got["adjusted_top1"] == [0, 1, 0]
+    assert got["adjusted_confidence"] == pytest.approx([0.75] * 3)
+    assert got["adjusted_nll"] == pytest.approx([-math.log(0.25), -math.log(0.75), math.inf])
+    assert got["nll"] == pytest.approx([-math.log(p) for p in (0.6, 0.3, 0.1)])
+
+
 def test_top_5_is_the_first_five_of_many_classes():
     probabilities = [[0.3, 0.2, 0.15, 0.14, 0.11, 0.1]] * 2
     assert scores_of(probabilities, [4, 5], [1.0] * 6)["top5"] == [1, 0]
@@ -74,6 +83,12 @@ def test_summary_is_json_without_nan():
     errors = {"top1_error": 0.25, "top5_error": 0.0, "balanced_accuracy": 5 / 6}
     calibration = {"ece_before": 0.25, "nll_before": 2.0, "ece_after": 0.0, "nll_after": 1.0}
     assert got == pytest.approx(shots | errors | calibration)
+
+
+def test_an_infinite_likelihood_is_no_number_in_json():
+    rows = np.array([[1.0, 1.0, 0.5, 1.0, 0.0, 0.5, np.inf]])
+    got = summarise(rows, np.array([0]), np.array([200]), softmax=True)
+    assert (got["nll_before"], got["nll_after"]) == (1.0, None)
 
 
 def test_calibration_is_for_softmax_only():
