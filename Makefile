@@ -7,7 +7,7 @@ FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
-.PHONY: bench check clean demo docs format lint packages test
+.PHONY: bench changelog check clean demo docs format lint packages release-check test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain against class-balanced: tables and a figure
@@ -37,6 +37,12 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 
 check: lint test docs packages ## Everything that must pass before a change lands
+
+changelog: $(VENV)/release.stamp ## Collect the fragments of changelog.d into CHANGELOG.md, as the section of this version
+	$(BIN)/python -m towncrier build --yes
+
+release-check: $(VENV)/release.stamp ## Tick the release checklist of CONTRIBUTING.md; leaves the files to upload in dist
+	$(BIN)/python -m tests.packaging.release
 
 format: $(VENV)/dev.stamp ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -78,6 +78,8 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 
 def number(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
     """Return a reader of numbers from low to high."""
+    # Written in examples/digits too: a shared home would be a module for two commands in the library
+    # or a folder that both need, and either folder runs alone. A test keeps the two alike.
 
     def read(text: str) -> float:
         what = "a whole number" if kind is int else "a finite number"

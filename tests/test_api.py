@@ -1,13 +1,13 @@
 """The public API: names, signatures that mean the same in every package, and what an import may load."""
 
-import functools
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.support import api
+from tests.support.api import describe
 
 SOURCES = Path(__file__).parents[1] / "src"
 FRAMEWORKS = {"cbcore_torch": "torch", "cbcore_jax": "jax", "cbcore_tf": "tensorflow"}
@@ -29,34 +29,10 @@ SIGNATURES = {
     "cbcore_tf": f"(y_true, y_pred, class_weights=None, *, axis=-1, ignore_class=None, sample_weight=None, {COMMON})",
 }
 
-DESCRIBE = """
-import importlib, inspect, json, sys
-module = importlib.import_module(sys.argv[1])
-def signature(f):
-    full = inspect.signature(f)
-    bare = [p.replace(annotation=p.empty) for p in full.parameters.values()]
-    return str(full.replace(parameters=bare, return_annotation=full.empty))
-print(json.dumps({
-    "all": module.__all__,
-    "visible": [n for n, v in vars(module).items() if not (n.startswith("_") or inspect.ismodule(v))],
-    "documented": [n for n in module.__all__ if inspect.getdoc(getattr(module, n))],
-    "signatures": {n: signature(getattr(module, n)) for n in module.__all__},
-    "loaded": sorted({name.partition(".")[0] for name in sys.modules}),
-}))
-"""
-
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-@functools.cache
-def describe(package: str) -> dict[str, Any]:
-    """Import a package in a process of its own: frameworks do not share one."""
-    result = python(DESCRIBE, package)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -75,6 +51,18 @@ def test_signatures_agree(package: str, loss: str) -> None:
     if loss == "sigmoid_focal_loss":
         expected = expected.replace("*, ", "*, gamma=0.5, ")
     assert describe(package)["signatures"][loss] == expected
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_snapshot_is_current(package: str) -> None:
+    assert api.section(package) == api.recorded(package), "if it is meant: python -m tests.support.api"
+
+
+def test_the_snapshot_has_every_package() -> None:
+    assert tuple(PACKAGES) == api.PACKAGES
+    lines = api.SNAPSHOT.read_text(encoding="utf-8").splitlines()
+    assert "class cbcore_torch.SoftmaxCrossEntropy.from_counts(" in "".join(lines)
+    assert len(lines) == len(set(lines) - {""}) + len(PACKAGES) - 1
 
 
 @pytest.mark.parametrize("package", [p for p in PACKAGES if NAMES[p] >= CLASSES])

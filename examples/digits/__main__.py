@@ -76,6 +76,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _bounded(kind: Callable[[str], float], low: float, high: float = math.inf) -> Callable[[str], float]:
     """Return a reader of numbers from low to high, for argparse."""
+    # Written in experiments too: a shared home would be a module for two commands in the library
+    # or a folder that both need, and either folder runs alone. A test keeps the two alike.
 
     def read(text: str) -> float:
         what = "a whole number" if kind is int else "a finite number"

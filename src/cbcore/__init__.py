@@ -20,4 +20,4 @@ __all__ = [
     "sigmoid_focal_loss",
     "softmax_cross_entropy",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,3 +1,4 @@
+import ast
 import dataclasses
 
 import pytest
@@ -147,3 +148,13 @@ class TestBuild:
         )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
+
+
+def test_both_command_lines_read_numbers_alike():
+    """The reader is written twice, so that either folder runs alone."""
+    readers = {}
+    for file, name in (("experiments/options.py", "number"), ("examples/digits/__main__.py", "_bounded")):
+        functions = ast.walk(ast.parse((tiny.ROOT / file).read_text()))
+        (found,) = [f for f in functions if isinstance(f, ast.FunctionDef) and f.name == name]
+        readers[name] = [ast.unparse(found.args), *map(ast.unparse, found.body[1:])]
+    assert readers["number"] == readers["_bounded"]

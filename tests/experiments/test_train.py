@@ -3,6 +3,7 @@ import os
 import pickle
 import platform
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -52,19 +53,41 @@ def assert_same_weights(first: Path, second: Path) -> None:
         assert read(first)[name] == read(second)[name]
 
 
+def signal_after_checkpoint(process: subprocess.Popen, out: Path, number: int) -> None:
+    while not (out / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+
+
 class TestInterruption:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
     def test_same_command_ends_with_the_same_weights(self, data, tmp_path, uninterrupted, number, code):
         arguments = tiny.arguments(data, tmp_path, *LONG)
         process = tiny.start(*arguments)
-        while not (tmp_path / "checkpoint.pt").exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(number)
+        signal_after_checkpoint(process, tmp_path, number)
         messages = process.communicate()
         assert process.returncode == code, messages
         assert not (tmp_path / "result.json").exists()
 
         assert train.main(arguments) == 0
+        assert_same_weights(uninterrupted, tmp_path)
+
+    def test_interrupt_is_heard_where_the_shell_ignores_it(self, data, tmp_path):
+        ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process = tiny.start(*tiny.arguments(data, tmp_path, *LONG))
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, ours)
+        signal_after_checkpoint(process, tmp_path, signal.SIGINT)
+        messages = process.communicate()
+        assert process.returncode == 130, messages
+
+    def test_started_with_interrupts_ignored_it_trains_to_its_end(self, data, tmp_path, uninterrupted):
+        process = tiny.start(*tiny.arguments(data, tmp_path, *LONG), interrupt=signal.SIG_IGN)
+        signal_after_checkpoint(process, tmp_path, signal.SIGINT)
+        messages = process.communicate()
+        assert process.returncode == 0, messages
         assert_same_weights(uninterrupted, tmp_path)
 
     def test_goes_on_in_the_middle_of_an_epoch(self, data, tmp_path, uninterrupted, monkeypatch, capsys):
@@ -194,12 +217,13 @@ class TestErrors:
         with files.locked(tmp_path):
             assert "where another process trains" in self.error(capsys, *tiny.arguments(data, tmp_path))
 
-    def test_a_pickle_is_never_run(self, data, tmp_path, capsys):
+    @pytest.mark.parametrize("write", [lambda trap, path: path.write_bytes(pickle.dumps(trap, protocol=2)), torch.save])
+    def test_a_pickle_is_never_run(self, data, tmp_path, capsys, write):
         class Trap:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "trapped"),)
 
-        (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(Trap(), protocol=2))
+        write(Trap(), tmp_path / "checkpoint.pt")
         assert "must be a checkpoint of this program" in self.error(capsys, *tiny.arguments(data, tmp_path))
         assert not (tmp_path / "trapped").exists()
 

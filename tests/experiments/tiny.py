@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,12 +83,22 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
     return [*base, "--loss", "softmax", "--beta", "0.99", *RECIPE, *more]
 
 
-def start(*command: str, module: str = "experiments.train") -> subprocess.Popen[str]:
-    """Start a command in a process of its own, with warnings as errors."""
+def start(
+    *command: str, module: str = "experiments.train", interrupt: Any = signal.default_int_handler
+) -> subprocess.Popen[str]:
+    """Start a command in a process of its own, with warnings as errors.
+
+    Whoever runs the tests may ignore Ctrl-C (`nohup`, `&` in a script), and children inherit that; a handler of ours
+    is the default again in the child. With ``signal.SIG_IGN`` the child ignores it.
+    """
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     python = [sys.executable, "-W", "error", "-m", module]
-    return subprocess.Popen([*python, *command], env=environment, text=True, stdout=PIPE, stderr=PIPE)
+    ours = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return subprocess.Popen([*python, *command], env=environment, text=True, stdout=PIPE, stderr=PIPE)
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 def write_result(folder: Path, error: float, *options: str) -> Path:
