@@ -100,7 +100,7 @@ class _ClassBalancedLoss(nn.Module):
         weights = make_class_weights(
             class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
         )
-        return cls(to_host(weights)[0], **options)
+        return cls(to_host(weights, "class_weights")[0], **options)
 
     def reset_parameters(self) -> None:
         """Write the class weights into the buffer again, for loaders that leave memory as it comes.
@@ -285,7 +285,7 @@ def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
     """
     if isinstance(class_weights, Tensor):
         return class_weights.detach().clone(), _check(class_weights)
-    host = to_host(aligned(class_weights, "class_weights"))[0]
+    host = to_host(aligned(class_weights, "class_weights", fill=False), "class_weights")[0]
     checks.floating_weights(host.dtype.name.startswith(("float", "bfloat")), host.dtype)
     checks.weights_vector(host.shape)
     host = host.astype(np.float64)
