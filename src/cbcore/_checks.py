@@ -65,6 +65,24 @@ def gamma(value: Any) -> float:
     return plain
 
 
+def static(is_traced: bool, name: str) -> None:
+    """Check that an option is known when a function is traced."""
+    if is_traced:
+        raise TypeError(
+            f"{name} must be static, got a traced value; name it in static_argnames of jax.jit, or bind it before with "
+            "functools.partial"
+        )
+
+
+def unmasked(value: Any, name: str) -> None:
+    """Check that an array carries no mask, which would be lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must be a plain array, got a masked one, whose mask would be lost; pass its valid entries, "
+            f"{name}.compressed(), or the mask as an argument of its own (where)"
+        )
+
+
 def ignored(value: Any, name: str) -> int | None:
     """Check the index of samples to ignore; return it as a plain integer. None ignores nothing."""
     if value is None:

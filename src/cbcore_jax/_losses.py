@@ -1,11 +1,16 @@
 """The three losses as pure functions. They read shapes and dtypes, which are static, but never an array's values."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore._arrays import aligned, to_host
 from cbcore_jax import _fused as fused
 from cbcore_jax import _ops as ops
 
@@ -113,8 +118,8 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss(logits, jnp.array([0, 1]), gamma=2.0)), 4)
     1.58
     """
-    checks.gamma(gamma)
-    sample_loss = formulas.sigmoid_focal_loss(float(gamma), fused.focal_term)
+    checks.static(isinstance(gamma, jax.core.Tracer), "gamma")
+    sample_loss = formulas.sigmoid_focal_loss(checks.gamma(gamma), fused.focal_term)
     return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
 
 
@@ -128,21 +133,46 @@ def _loss(
     reduction: str,
     label_smoothing: float,
 ) -> Array:
-    checks.loss_options(reduction, label_smoothing)
-    logits, targets = jnp.asarray(logits), jnp.asarray(targets)
-    weights = None if class_weights is None else jnp.asarray(class_weights)
+    for name, option in {"axis": axis, "label_smoothing": label_smoothing}.items():
+        checks.static(isinstance(option, jax.core.Tracer), name)
+    label_smoothing = checks.loss_options(reduction, label_smoothing)
+    for name, array in {"logits": logits, "targets": targets, "where": where}.items():
+        checks.unmasked(array, name)
+    logits = jnp.asarray(logits)
+    targets = jnp.asarray(_narrowed(targets))
     valid = None if where is None else jnp.asarray(where)
-    axis = _check_arrays(logits, targets, weights, axis, valid)
+    axis = _check_arrays(logits, targets, axis, valid)
+    weights = None if class_weights is None else _weights(class_weights, logits.shape[axis])
     if not ops.is_floating(targets):
         targets = targets.astype(int)  # the default integer: narrow ones cannot hold C
     loss: Array = formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, weights,
-        axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
+        axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
     )  # fmt: skip
     return loss
 
 
-def _check_arrays(logits: Array, targets: Array, class_weights: Array | None, axis: int, where: Array | None) -> int:
+def _narrowed(targets: ArrayLike) -> ArrayLike:
+    """Return targets of 64 bits so that JAX, which keeps the lower 32, makes no class of an index that is none."""
+    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iu" or targets.dtype.itemsize < 8:
+        return targets
+    return np.clip(targets, 0 if targets.dtype.kind == "u" else -1, np.iinfo(np.int32).max)
+
+
+def _weights(class_weights: Any, size: int) -> Array:
+    """Check class weights; those that come from the host by value too, which costs no wait for a device."""
+    checks.unmasked(class_weights, "class_weights")
+    class_weights = aligned(class_weights, "class_weights", size)
+    from_host = not any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights))
+    weights = to_host(class_weights)[0] if from_host else jnp.asarray(class_weights)
+    checks.floating_weights(bool(jnp.issubdtype(weights.dtype, jnp.floating)), weights.dtype)
+    checks.weights_shape(weights.shape, size)
+    if from_host:
+        checks.weights_values(weights.astype(np.float64))
+    return jnp.asarray(weights)
+
+
+def _check_arrays(logits: Array, targets: Array, axis: int, where: Array | None) -> int:
     """Check dtypes and static shapes; return the class axis counted from the front."""
     checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
     axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
@@ -151,8 +181,6 @@ def _check_arrays(logits: Array, targets: Array, class_weights: Array | None, ax
         is_integer=bool(jnp.issubdtype(targets.dtype, jnp.integer)), is_floating=ops.is_floating(targets),
         logits_shape=logits.shape, axis=axis, names=("logits", "targets"),
     )  # fmt: skip
-    if class_weights is not None:
-        checks.weights_shape(class_weights.shape, logits.shape[axis])
     if where is not None:
         checks.boolean(where.dtype == jnp.bool_, where.dtype, name="where")
         checks.per_sample(where.shape, logits.shape, axis, name="where")
