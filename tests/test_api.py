@@ -21,7 +21,7 @@ NAMES = {
     "cbcore_jax": LOSSES,
     "cbcore_tf": LOSSES | CLASSES | {"class_weight_dict"},
 }
-COMMON = "reduction='mean', label_smoothing=0.0"
+COMMON = "reduction='mean', label_smoothing=0.0, unlabelled_weight=None"
 SIGNATURES = {
     "cbcore": f"(logits, targets, class_weights=None, *, axis=-1, where=None, {COMMON})",
     "cbcore_torch": f"(input, target, class_weights=None, *, dim=1, ignore_index=-100, sample_weight=None, {COMMON})",

@@ -251,6 +251,16 @@ def loss_options(reduction: Any, label_smoothing: Any) -> float:
     return number(label_smoothing, "label_smoothing", low=0, high=1)
 
 
+def unlabelled_weight(value: Any) -> float | None:
+    """Check the weight of rows without a label; return it as a plain float. None leaves it to the class weights."""
+    if value is None:
+        return None
+    plain = number(value, "unlabelled_weight", low=0)
+    if math.isinf(plain):
+        raise ValueError("unlabelled_weight must be finite, got inf")
+    return plain
+
+
 def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
     """Check the class axis of the logits; return it counted from the front."""
     integer(axis, axis_name, at_least=-len(shape))

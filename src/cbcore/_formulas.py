@@ -19,7 +19,11 @@ _ATANH = (0.1407888918, 0.1398257887, 0.2001229762, 0.3333316082, 1.000000004)  
 def softmax_cross_entropy(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
     """Return -sum_c t_c log softmax(z)_c for each sample (eq. 7)."""
     log_p = ops.log_softmax(logits, axis)
-    loss = -ops.sum(targets * log_p, axis) if ops.is_floating(targets) else -ops.pick(log_p, targets, axis)
+    if ops.is_floating(targets):
+        ruled_out = (targets == 0) & (log_p == -math.inf)
+        loss = -ops.sum(targets * ops.where(ruled_out, 0.0, log_p), axis)  # 0 log 0 = 0
+    else:
+        loss = -ops.pick(log_p, targets, axis)
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing / logits.shape[axis] * ops.sum(log_p, axis)
     return loss
@@ -42,7 +46,10 @@ def sigmoid_focal_loss(gamma: float, term: Term | None = None) -> SampleLoss:
             targets = ops.cast(hot, logits)
         if label_smoothing:
             targets = (1 - label_smoothing) * targets + label_smoothing / classes
-        loss = targets * term(ops, -logits, gamma) + (1 - targets) * term(ops, logits, gamma)
+        # 0 log 0 = 0: what a target of exactly 0 or 1 leaves out may be infinite.
+        missed = ops.where((targets == 0) & (logits == -math.inf), 0.0, logits)
+        raised = ops.where((targets == 1) & (logits == math.inf), 0.0, logits)
+        loss = targets * term(ops, -missed, gamma) + (1 - targets) * term(ops, raised, gamma)
         return ops.sum(loss, axis)
 
     return sample_loss
@@ -89,8 +96,14 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     return x
 
 
-def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Array:
-    """Return the weight of each sample: its class's, or the mean over its (soft) labels; 1 without a label."""
+def row_weight(
+    ops: Ops, targets: Array, class_weights: Array, axis: int, unlabelled_weight: float | None = None
+) -> Array:
+    """Return the weight of each sample: its class's, or the mean over its (soft) labels.
+
+    A row without a label has `unlabelled_weight`; by default the mean of the class weights, so that it stays on their
+    scale: 1 where they sum to C.
+    """
     if not ops.is_floating(targets):
         return ops.take(class_weights, targets)
     along = class_weights
@@ -100,7 +113,9 @@ def row_weight(ops: Ops, targets: Array, class_weights: Array, axis: int) -> Arr
         along = ops.expand_dims(along, 0)
     mass = ops.sum(targets, axis)
     labelled = mass > 0
-    return ops.where(labelled, ops.sum(targets * along, axis) / ops.where(labelled, mass, 1.0), 1.0)
+    if unlabelled_weight is None:
+        unlabelled_weight = ops.sum(class_weights) / class_weights.shape[0]
+    return ops.where(labelled, ops.sum(targets * along, axis) / ops.where(labelled, mass, 1.0), unlabelled_weight)
 
 
 def class_balanced_loss(
@@ -115,6 +130,7 @@ def class_balanced_loss(
     sample_weight: Array | None,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Return the weighted loss of each sample, reduced. Arguments are checked already.
 
@@ -135,15 +151,19 @@ def class_balanced_loss(
         targets = ops.where(in_range, targets, 0)
 
     loss = sample_loss(ops, z, targets, axis, label_smoothing)
-    weight = None if class_weights is None else row_weight(ops, targets, ops.cast(class_weights, z), axis)
+    weight = None
+    if class_weights is not None:
+        weight = row_weight(ops, targets, ops.cast(class_weights, z), axis, unlabelled_weight)
     if sample_weight is not None:
         sample_weight = ops.cast(sample_weight, z)
         weight = sample_weight if weight is None else weight * sample_weight
     if weight is not None:
         loss = loss * weight
     if one_index:
-        # By product: a choice would give such a sample the gradient 0, and training would go on without it.
-        loss = loss * ops.where(in_range, ops.cast(in_range, loss), math.nan)
+        # By product: a choice would give such a sample the gradient 0, and training would go on without it. By 0 / 0:
+        # no NaN is made where all is well, which a debugger of NaNs would stop at.
+        one = ops.cast(in_range, loss)
+        loss = loss * (one / one)
     if valid is not None:
         loss = ops.where(valid, loss, 0.0)
     return reduce(ops, loss, weight, valid, reduction)

@@ -23,7 +23,7 @@ from cbcore._arrays import Host
 
 f32, i32, u16, u32 = np.float32, np.int32, np.uint16, np.uint32
 
-_ZERO, _ONE, _FLUSH = f32(0), f32(1), f32(-87)
+_ZERO, _ONE, _FLUSH, _LOWEST = f32(0), f32(1), f32(-87), f32(-1e30)
 _LOG2_E, _LN2_HI, _LN2_LO = f32(1.4426950408889634), f32(0.693359375), f32(-2.12194440e-4)
 _ROUND = f32(12582912)  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
 # Minimax fits of relative error: exp(r) on |r| <= log(2) / 2 (1.9e-9), log1p(e) / e on [0, 1] (3.0e-8).
@@ -93,7 +93,9 @@ def _term(v, gamma, kind):
         power = rising * rising
     else:
         whole = i32(gamma)
-        power = _exp((gamma - f32(whole)) * ((v if v < _ZERO else _ZERO) - spread))
+        below = v if v < _ZERO else _ZERO
+        below = _LOWEST if below < _LOWEST else below  # -inf times a power that is whole would be NaN
+        power = _exp((gamma - f32(whole)) * (below - spread))
         second = rising * rising
         fourth = second * second
         power *= rising if whole & i32(1) else _ONE  # no loop over the bits: it would keep LLVM from SIMD code

@@ -21,6 +21,7 @@ def softmax_cross_entropy(
     where: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Any:
     """Class-balanced softmax cross-entropy: w * -sum_c t_c log softmax(z)_c.
 
@@ -32,8 +33,8 @@ def softmax_cross_entropy(
         y: integers in [0, C), the shape of `logits` without the class axis; or t: floats in [0, 1], the shape of
         `logits` (one-hot, soft or multi-hot; their range is not read).
     class_weights : array of floats, shape (C,), optional
-        From `class_weights`. A sample is weighted by w = class_weights[y], or by sum_c t_c class_weights_c / sum_c t_c
-        (1 where t is all zero), from the targets before smoothing.
+        From `class_weights`. A sample is weighted by w = class_weights[y], or by sum_c t_c class_weights_c / sum_c t_c,
+        from the targets before smoothing.
     axis : int
         The class axis.
     where : array of bool, optional
@@ -43,6 +44,9 @@ def softmax_cross_entropy(
         ``torch.nn.functional.cross_entropy(weight=...)`` does). With no valid sample both give 0.
     label_smoothing : float
         e in [0, 1]: t becomes (1 - e) t + e / C.
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose float targets are all 0. By default the mean of the class weights, which is 1
+        where they sum to C; ``class_weights.min()`` takes such samples for one more, very frequent class.
 
     Returns
     -------
@@ -67,9 +71,10 @@ def softmax_cross_entropy(
     >>> float(softmax_cross_entropy(logits, np.array([0, 1]), np.array([0.5, 2.5, 2.5])).round(6))
     2.754769
     """
-    checks.loss_options(reduction, label_smoothing)
-    sample_loss = formulas.softmax_cross_entropy
-    return _loss(sample_loss, None, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        formulas.softmax_cross_entropy, None, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight,
+    )  # fmt: skip
 
 
 def sigmoid_cross_entropy(
@@ -81,6 +86,7 @@ def sigmoid_cross_entropy(
     where: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Any:
     """Class-balanced sigmoid cross-entropy, summed over classes: w * -sum_c log sigmoid(z_c^t).
 
@@ -88,7 +94,7 @@ def sigmoid_cross_entropy(
 
     Parameters
     ----------
-    logits, targets, class_weights, axis, where, reduction, label_smoothing
+    logits, targets, class_weights, axis, where, reduction, label_smoothing, unlabelled_weight
         As in `softmax_cross_entropy`.
 
     Returns
@@ -112,9 +118,10 @@ def sigmoid_cross_entropy(
     >>> float(sigmoid_cross_entropy(logits, np.array([[1.0, 0, 0], [0, 1, 1]])).round(6))
     1.094167
     """
-    checks.loss_options(reduction, label_smoothing)
-    sample_loss = formulas.sigmoid_focal_loss(0.0)
-    return _loss(sample_loss, 0.0, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        formulas.sigmoid_focal_loss(0.0), 0.0, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight,
+    )  # fmt: skip
 
 
 def sigmoid_focal_loss(
@@ -127,6 +134,7 @@ def sigmoid_focal_loss(
     where: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Any:
     """Class-balanced focal loss, summed over classes: w * -sum_c (1 - p_c^t)^gamma log p_c^t, p^t = sigmoid(z^t).
 
@@ -134,7 +142,7 @@ def sigmoid_focal_loss(
     ----------
     gamma : float
         Focusing parameter, >= 0; 0 gives `sigmoid_cross_entropy`.
-    logits, targets, class_weights, axis, where, reduction, label_smoothing
+    logits, targets, class_weights, axis, where, reduction, label_smoothing, unlabelled_weight
         As in `softmax_cross_entropy`.
 
     Returns
@@ -159,10 +167,11 @@ def sigmoid_focal_loss(
     >>> float(sigmoid_focal_loss(logits, np.array([0, 1]), gamma=2.0).round(6))
     1.579987
     """
-    checks.loss_options(reduction, label_smoothing)
-    checks.gamma(gamma)
-    sample_loss = formulas.sigmoid_focal_loss(float(gamma))
-    return _loss(sample_loss, float(gamma), logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    gamma = checks.gamma(gamma)
+    return _loss(
+        formulas.sigmoid_focal_loss(gamma), gamma, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight,
+    )  # fmt: skip
 
 
 def _loss(
@@ -175,7 +184,10 @@ def _loss(
     where: Any,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Any:
+    label_smoothing = checks.loss_options(reduction, label_smoothing)
+    unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
     logits = logits if is_array_api_obj(logits) else np.asarray(logits)
     xp = array_namespace(logits)
     targets, class_weights, where = (
@@ -212,7 +224,8 @@ def _loss(
         sample_loss = fused.in_row_blocks(sample_loss)
     return formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, class_weights,
-        axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
+        axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ class JaxAdapter:
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
 
         def loss(logits: jax.Array, targets: Any, class_weights: Any, where: Any) -> tuple[jax.Array, jax.Array]:
             value = LOSSES[call.loss](

@@ -1,12 +1,13 @@
 """The core on NumPy arrays in the conformance table. It has values only, no gradients."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import cbcore
-from cbcore import _fused
+from cbcore import _fused, _kernels
 from tests.support.spec import Call
 
 LOSSES = {
@@ -24,6 +25,7 @@ class NumpyAdapter:
     def __init__(self, path: str = "formulas") -> None:
         self.name = "numpy" if path == "formulas" else f"numpy, {path}"
         self.path = path
+        self.taken = ""
         self.dtypes: tuple[str, ...] = ("float32",) if path == "numba" else ("float64", "float32", "float16")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: ARG002
@@ -32,10 +34,21 @@ class NumpyAdapter:
                 patch.setattr(_fused, "_BLOCK", 1)
             if self.path == "numba":
                 patch.setattr(_fused, "_LARGE", 0)
-            return self.value(call), None
+            taken = witness(patch)
+            value = self.value(call)
+        self.taken = "row blocks" if len(taken) > 1 else taken[0]
+        return value, None
+
+    def refuses(self, call: Call) -> bool:
+        """Tell whether this path leaves a call to the formulas as such, as docs/reference/paths.md says."""
+        if self.path == "numba":
+            return call.targets.dtype.kind != "i" or bool(call.label_smoothing)
+        return self.path == "row blocks" and (call.axis % call.logits.ndim == 0 or len(call.logits) < 2)
 
     def value(self, call: Call) -> np.ndarray:
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
         value = LOSSES[call.loss](
             read_only(call.logits),
             read_only(call.targets),
@@ -47,6 +60,23 @@ class NumpyAdapter:
             **options,
         )
         return np.asarray(value)
+
+
+def witness(patch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what computes: a formula, once for each block of rows, or the numba kernels."""
+    taken: list[str] = []
+
+    def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            taken.append(name)
+            return function(*args, **options)
+
+        return call
+
+    in_row_blocks = _fused.in_row_blocks
+    patch.setattr(_fused, "in_row_blocks", lambda formula: in_row_blocks(seen("formulas", formula)))
+    patch.setattr(_kernels, "run", seen("numba", _kernels.run))
+    return taken
 
 
 def read_only(x: np.ndarray | None) -> np.ndarray | None:

@@ -32,6 +32,7 @@ def loss(
     sample_weight: np.ndarray | None,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None = None,
 ) -> Reference:
     """Compute one of the losses; arguments as the public functions of the core take them."""
     z = np.moveaxis(np.asarray(logits, np.float64), axis, -1)
@@ -54,8 +55,8 @@ def loss(
         counted += 1
         row_t = [mpf(float(x)) for x in t[i]]
         w = mpf(1)
-        if class_weights is not None and sum(row_t) > 0:
-            w = sum(a * mpf(float(b)) for a, b in zip(row_t, class_weights, strict=True)) / sum(row_t)
+        if class_weights is not None:
+            w = _row_weight(row_t, [mpf(float(b)) for b in class_weights], unlabelled_weight)
         if sample_weight is not None:
             w *= mpf(float(sample_weight[i]))
         e = mpf(float(label_smoothing))
@@ -92,12 +93,19 @@ def effective_number(n: int, *, beta: float | None = None, num_prototypes: float
         return +((1 - b**n) / (1 - b)) if n else mpf(0)
 
 
+def _row_weight(t: list[Any], class_weights: list[Any], unlabelled_weight: float | None) -> Any:
+    """Return the mean weight of the labels, or what a row without one is given."""
+    if sum(t) > 0:
+        return sum(a * b for a, b in zip(t, class_weights, strict=True)) / sum(t)
+    return sum(class_weights) / len(class_weights) if unlabelled_weight is None else mpf(unlabelled_weight)
+
+
 def _softmax(z: list[Any], t: list[Any]) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the loss, and for each class the two terms, >= 0, whose difference is the gradient."""
     top = max(z)
     total = sum(mpmath.exp(a - top) for a in z)
-    log_p = [a - top - mpmath.log(total) for a in z]
-    value = -sum(a * b for a, b in zip(t, log_p, strict=True))
+    log_p = [a - top - mpmath.log(total) for a in z]  # -inf where a class is ruled out
+    value = -sum(a * b for a, b in zip(t, log_p, strict=True) if a)  # 0 log 0 = 0
     return value, [(mpmath.exp(b) * sum(t), a) for a, b in zip(t, log_p, strict=True)]
 
 
@@ -105,8 +113,8 @@ def _one_vs_all(z: list[Any], t: list[Any], gamma: Any) -> tuple[Any, list[tuple
     """As `_softmax`."""
     value, parts = mpf(0), []
     for a, b in zip(z, t, strict=True):
-        missed, missed_slope = _term(-a, gamma)
-        raised, raised_slope = _term(a, gamma)
+        missed, missed_slope = _term(-a, gamma) if b else (mpf(0), mpf(0))  # 0 log 0 = 0
+        raised, raised_slope = _term(a, gamma) if b != 1 else (mpf(0), mpf(0))
         value += b * missed + (1 - b) * raised
         parts.append(((1 - b) * raised_slope, b * missed_slope))
     return value, parts
@@ -114,6 +122,8 @@ def _one_vs_all(z: list[Any], t: list[Any], gamma: Any) -> tuple[Any, list[tuple
 
 def _term(v: Any, gamma: Any) -> tuple[Any, Any]:
     """Return (1 - p)^gamma * -log(p) at p = sigmoid(-v), and its derivative in v."""
+    if v == -mpmath.inf:
+        return mpf(0), mpf(0)
     miss = 1 / (1 + mpmath.exp(-v))
     softplus = mpmath.log1p(mpmath.exp(v))
     power = miss**gamma if gamma else mpf(1)

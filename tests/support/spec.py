@@ -8,7 +8,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ml_dtypes
 import numpy as np
@@ -49,6 +49,7 @@ class Call:
     sample_weight: np.ndarray | None = None
     reduction: str = "mean"
     label_smoothing: float = 0.0
+    unlabelled_weight: float | None = None
 
 
 class Adapter(Protocol):
@@ -60,6 +61,17 @@ class Adapter(Protocol):
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the value, and its gradient with respect to the logits if the framework has one, in own dtypes."""
+
+
+@runtime_checkable
+class Forced(Adapter, Protocol):
+    """An adapter that forces one of several paths, and knows which one was taken."""
+
+    path: str
+    taken: str
+
+    def refuses(self, call: Call) -> bool:
+        """Tell whether the path leaves a call to another."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,10 @@ def cases() -> dict[str, Case]:
     dense, dense_y = r.normal(size=(2, 4, 3, 2)) * 4, r.integers(0, 4, (2, 3, 2))
     w = _weights(5)
     sample_weight = np.array([0.5, 2, 0, 1, 3, 0.25])
+    ruled_out = z.copy()
+    ruled_out[[0, 1, 3], [1, 0, 4]] = -np.inf  # classes that are not the target's
+    one_hot = np.eye(5)[y]
+    partly = np.where(np.isinf(ruled_out), 0, soft)
     return {
         "index": Case(z, y, w),
         "unweighted": Case(z, y),
@@ -139,6 +155,10 @@ def cases() -> dict[str, Case]:
             z, soft, None, (("sample_weight", sample_weight), ("reduction", "weighted_mean"))
         ),
         "one-sample": Case(z[0], np.array(3), w, (("axis", 0),)),
+        "unlabelled": Case(z, multi_hot, w, (("reduction", "none"), ("unlabelled_weight", 0.25))),
+        "ruled-out": Case(ruled_out, y, w, (("reduction", "none"),)),
+        "ruled-out-one-hot": Case(ruled_out, one_hot, w, (("reduction", "none"),)),
+        "ruled-out-soft": Case(ruled_out, partly, w),
         "one-class": Case(z[:, :1], y * 0, w[:1]),
     }  # fmt: skip
 
@@ -177,10 +197,34 @@ def expected(cell: Cell) -> reference.Reference:
     return _expected(replace(cell, mode=""))
 
 
+def taken_cells(adapter: Forced, **options: Any) -> list[Cell]:
+    """Return the part of the table that a forced path does not refuse; the rest is the composite's, run as that."""
+    return [cell for cell in cells(adapter, **options) if not adapter.refuses(call(cell))]
+
+
+def refused_cells(adapter: Forced, **options: Any) -> list[Cell]:
+    """Return what a path refuses, for two losses and a dtype: who refuses looks at no more."""
+    table = cells(adapter, **options)
+    few = [cell for cell in table if cell.loss in ("softmax", "focal-0.3") and cell.dtype == adapter.dtypes[0]]
+    return [cell for cell in few if adapter.refuses(call(cell))]
+
+
+def assert_taken(adapter: Adapter, asked: Call) -> None:
+    """Assert that a forced path computed the call, or refuses such calls and did not."""
+    if not isinstance(adapter, Forced):
+        return  # a framework with one path
+    if adapter.refuses(asked):
+        assert adapter.taken != adapter.path, f"{adapter.name} took a call that it is said to refuse"
+    else:
+        assert adapter.taken == adapter.path, f"{adapter.name} was asked for, and {adapter.taken} computed"
+
+
 def check(adapter: Adapter, cell: Cell) -> None:
     """Assert that an adapter meets the accuracy targets in one cell."""
     asked, truth = call(cell), expected(cell)
     value, gradient = adapter(asked, cell.mode)
+    if cell.mode != "compiled":
+        assert_taken(adapter, asked)
     computed: Any = np.dtype(np.float64 if cell.dtype == "float64" else np.float32)
     assert value.dtype == computed, f"loss dtype {value.dtype}, expected {computed}"
     assert value.shape == truth.value.shape

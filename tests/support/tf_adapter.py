@@ -23,6 +23,8 @@ class TfAdapter:
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
         if call.valid is not None:
             options["ignore_class"] = IGNORED
 

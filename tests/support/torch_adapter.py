@@ -1,6 +1,6 @@
 """PyTorch in the conformance table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cbcore_torch
+from cbcore import _formulas as formulas
 from cbcore_torch import _fused, _numba, _row_blocks, _small
 from tests.support.spec import Call
 
@@ -21,12 +22,22 @@ LOSSES = {
 IGNORED = -100
 
 
+# Where a path does its work; `_small` may still decline, by None.
+ENTRIES = {
+    "composite": (formulas, "class_balanced_loss"),
+    "small": (_small, "loss"),
+    "row blocks": (_row_blocks, "run"),
+    "numba": (_numba, "run"),
+}
+
+
 class TorchAdapter:
-    """One of the paths that a loss can take, by force; what the fused paths do not take stays composite."""
+    """One of the paths that a loss can take, by force: it must be taken wherever `refuses` does not say otherwise."""
 
     def __init__(self, path: str) -> None:
         self.name = f"torch, {path}"
         self.path = path
+        self.taken = ""
         self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
         self.modes: tuple[str, ...] = ("eager",)
         if path == "triton":
@@ -35,12 +46,33 @@ class TorchAdapter:
             self.dtypes, self.modes = ("float64", "float32", "float16", "bfloat16"), ("eager", "compiled")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
-        with force(self.path):
-            return self.value_and_gradient(call, mode)
+        if mode == "compiled":  # whatever traces takes the composite, and would trace the witness too
+            with force(self.path):
+                return self.value_and_gradient(call, mode)
+        with force(self.path), witness() as taken:
+            result = self.value_and_gradient(call, mode)
+        self.taken = taken[0]
+        return result
+
+    def refuses(self, call: Call) -> bool:
+        """Tell whether this path leaves a call to another, as docs/reference/paths.md says."""
+        if self.path == "composite":
+            return False
+        if call.targets.dtype.kind != "i" or call.label_smoothing or not call.logits.size:
+            return True
+        return self.path == "small" and (
+            (call.logits.ndim, call.axis % call.logits.ndim) != (2, 1)
+            or call.sample_weight is not None
+            or call.reduction == "weighted_mean"
+            or not (call.loss != "focal" or call.gamma in (0, 0.5, 1, 2))
+            or not (call.valid is None or call.valid.all())
+        )
 
     def value_and_gradient(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         logits = tensor(call.logits).requires_grad_()
         options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
+        if call.unlabelled_weight is not None:
+            options["unlabelled_weight"] = call.unlabelled_weight
         targets = call.targets if call.valid is None else np.where(call.valid, call.targets, IGNORED)
         loss = LOSSES[call.loss]
         if mode == "compiled":  # the whole tracing and autograd machinery, without needing a C++ compiler
@@ -75,6 +107,31 @@ def force(path: str) -> Iterator[None]:
         else:
             assert _fused.kernels() is _numba
         yield
+
+
+@contextmanager
+def witness() -> Iterator[list[str]]:
+    """Collect the names of the paths that compute something, in order."""
+    taken: list[str] = []
+    entries = dict(ENTRIES)
+    if _fused._on_gpu(torch.empty(0)):  # forced: it needs Triton
+        from cbcore_torch import _triton
+
+        entries["triton"] = (_triton, "forward")
+
+    def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            if result is not None:
+                taken.append(name)
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (module, function) in entries.items():
+            patch.setattr(module, function, seen(name, getattr(module, function)))
+        yield taken
 
 
 def tensor(x: np.ndarray | None) -> Any:

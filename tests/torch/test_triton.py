@@ -34,6 +34,7 @@ from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_fun
 from triton.backends.compiler import GPUTarget
 from triton.runtime import interpreter
 
+from cbcore_torch import _fused
 from cbcore_torch import _triton as kernels
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -60,11 +61,10 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 ADAPTER = TorchAdapter("triton")
-SOFT = {name for name, case in spec.cases().items() if case.targets.dtype.kind == "f"}
 CELLS = [
     cell
-    for cell in spec.cells(ADAPTER, without=["label_smoothing"])
-    if cell.case not in SOFT and cell.loss != "focal-0" and (cell.dtype == "float32" or cell.loss in spec.TRACED)
+    for cell in spec.taken_cells(ADAPTER)
+    if cell.loss != "focal-0" and (cell.dtype == "float32" or cell.loss in spec.TRACED)
 ]
 
 
@@ -107,6 +107,11 @@ class TestInterpreted:
     @pytest.mark.parametrize("cell", CELLS, ids=str)
     def test_values_and_gradients_agree_with_50_digits(self, cell: spec.Cell) -> None:
         spec.check(ADAPTER, cell)
+
+    def test_kernels_that_are_not_taken_are_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_fused, "takes", lambda *_: False)
+        with pytest.raises(AssertionError, match="was asked for"):
+            spec.check(ADAPTER, spec.Cell("softmax", "index", "float32", "interpreted"))
 
     @pytest.mark.parametrize("loss", [softmax_cross_entropy, sigmoid_focal_loss])
     @pytest.mark.parametrize("reduction", ["none", "sum", "mean", "weighted_mean"])
