@@ -24,6 +24,7 @@ def softmax_cross_entropy(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
 
@@ -36,8 +37,9 @@ def softmax_cross_entropy(
         the shape of `logits` (soft, mixup or multi-hot; their range is not read). A sample whose index lies outside
         [0, C) gets NaN, unless `where` masks it.
     class_weights : array of floats, shape (C,), optional
-        From `cbcore.class_weights`; cast to the dtype of computation. A sample is weighted by class_weights[targets],
-        or by the mean over its labels, from the targets as given.
+        From `cbcore.class_weights`, or a dict from class index to weight; cast to the dtype of computation. Values
+        that come from the host are checked. A sample is weighted by class_weights[targets], or by the mean over its
+        labels, from the targets as given.
     axis : int
         The class axis; static under `jax.jit`, like all options below but `where`.
     where : array of bool, optional
@@ -47,6 +49,8 @@ def softmax_cross_entropy(
         sample both give 0.
     label_smoothing : float
         In [0, 1].
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose float targets are all 0; by default the mean of the class weights.
 
     Returns
     -------
@@ -66,7 +70,10 @@ def softmax_cross_entropy(
     2.7548
     """
     sample_loss = fused.softmax_cross_entropy
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def sigmoid_cross_entropy(
@@ -78,6 +85,7 @@ def sigmoid_cross_entropy(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
 
@@ -92,7 +100,10 @@ def sigmoid_cross_entropy(
     1.0942
     """
     sample_loss = formulas.sigmoid_focal_loss(0.0, fused.focal_term)
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def sigmoid_focal_loss(
@@ -105,6 +116,7 @@ def sigmoid_focal_loss(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
 
@@ -120,7 +132,10 @@ def sigmoid_focal_loss(
     """
     checks.static(isinstance(gamma, jax.core.Tracer), "gamma")
     sample_loss = formulas.sigmoid_focal_loss(checks.gamma(gamma), fused.focal_term)
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def _loss(
@@ -132,10 +147,13 @@ def _loss(
     where: ArrayLike | None,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Array:
-    for name, option in {"axis": axis, "label_smoothing": label_smoothing}.items():
+    static = {"axis": axis, "label_smoothing": label_smoothing, "unlabelled_weight": unlabelled_weight}
+    for name, option in static.items():
         checks.static(isinstance(option, jax.core.Tracer), name)
     label_smoothing = checks.loss_options(reduction, label_smoothing)
+    unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
     for name, array in {"logits": logits, "targets": targets, "where": where}.items():
         checks.unmasked(array, name)
     logits = jnp.asarray(logits)
@@ -148,6 +166,7 @@ def _loss(
     loss: Array = formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, weights,
         axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip
     return loss
 
