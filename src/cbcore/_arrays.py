@@ -4,7 +4,9 @@ Counts and weights are a few numbers a class, made once: NumPy float64 on the ho
 framework, and no framework's default precision can spoil them on the way.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MappingView
+from collections.abc import Set as AbstractSet
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,42 +16,97 @@ from array_api_compat import device as device_of
 
 Host: TypeAlias = npt.NDArray[Any]
 
+MOST_CLASSES = 10**7  # that are believed of a largest index alone; ids of samples or products are far above
+_ORDERED = "in the order of the class indices"
 
-def aligned(values: Any, name: str, size: int | None = None) -> Any:
+
+def aligned(values: Any, name: str, size: int | None = None, *, fill: bool = True) -> Any:
     """Return one value a class in the order of the classes; what carries labels of its own is ordered by them.
 
-    Mappings (dict, Counter) and series with an index have class indices as labels; a class that is not there has 0,
-    up to `size` where that is known. Everything else comes back as it is.
+    Mappings (dict, Counter) and series with an index have class indices as labels. A class that is not there has 0, up
+    to `size` where that is known, or with `fill` False is an error. Everything else comes back as it is.
     """
     if isinstance(values, Mapping):
         labels, numbers = list(values.keys()), list(values.values())
-    elif hasattr(values, "index") and hasattr(values, "iloc"):  # a pandas Series; pandas itself is not imported
-        if getattr(values, "ndim", 1) != 1:
-            raise TypeError(
-                f"{name} must be one number a class, got a {type(values).__name__}; pass one of its columns"
-            )
+    elif hasattr(values, "columns") or hasattr(values, "column_names"):  # a data frame or table of any library
+        raise TypeError(f"{name} must be one number a class, got a {_kind(values)}; pass one column, {_ORDERED}")
+    elif hasattr(values, "iloc") and hasattr(values, "index"):  # a pandas Series; pandas itself is not imported
         labels, numbers = values.index.tolist(), values.to_numpy()
     else:
         return values
-    index = np.asarray(labels)
-    if len(labels) and not (np.issubdtype(index.dtype, np.integer) and index.min() >= 0):
+    if not labels:
+        raise ValueError(f"{name} must hold at least one class, got an empty {_kind(values)}")
+    odd = [label for label in labels if isinstance(label, bool | np.bool_) or not isinstance(label, Integral)]
+    if odd:
         raise TypeError(
-            f"{name} must be keyed by class indices 0 to C - 1, got {labels[0]!r} ({type(labels[0]).__name__}); "
-            f"pass the numbers alone, in the order of the class indices"
+            f"{name} must be keyed by class indices 0 to C - 1, got the key {odd[0]!r} ({_kind(odd[0])}); pass the "
+            f"numbers alone, {_ORDERED}"
         )
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"{name} must name each class once, got an index with repeated classes")
+    index = [int(label) for label in labels]
+    if min(index) < 0 or max(index) >= (max(MOST_CLASSES, 100 * len(index)) if size is None else size):
+        worst = min(index) if min(index) < 0 else max(index)
+        text = "C - 1" if size is None else size - 1
+        raise ValueError(f"{name} must be keyed by class indices 0 to {text}, got the key {worst}; number the classes")
+    if len(set(index)) != len(index):
+        raise ValueError(
+            f"{name} must name each class once, got {len(index) - len(set(index))} keys again; add them up"
+        )
+    length = max(index) + 1 if size is None else size
+    if not fill and len(index) < length:
+        absent = min(set(range(length)) - set(index))
+        raise ValueError(f"{name} must hold a number for every class, got none for class {absent} of {length}; add it")
     host = np.asarray(numbers)
-    ordered = np.zeros(max([*labels, (size or 0) - 1]) + 1, host.dtype)
+    ordered = np.zeros(length, host.dtype)
     ordered[index] = host
     return ordered
 
 
-def to_host(array: Any) -> tuple[Host, Callable[[Host], Any]]:
-    """Return `array` as NumPy, and the function that brings a result to the kind and device of `array`."""
+def to_host(array: Any, name: str) -> tuple[Host, Callable[[Host], Any]]:
+    """Return `array` as NumPy, and the function that brings a result to the kind and device of `array`.
+
+    `name` is that of the argument, for errors about what is no array.
+    """
     if isinstance(array, np.ndarray) or not is_array_api_obj(array):
-        return np.asarray(array), lambda result: result
+        return _gathered(array, name), lambda result: result
     return _fetched(array), lambda result: beside(result, array)
+
+
+def unmasked(array: Any, name: str) -> Any:
+    """Return `array`, unless NumPy's mask says that some of its entries are not there."""
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            masked = int(np.ma.getmaskarray(array).sum())
+            raise TypeError(
+                f"{name} must have no masked entries, got {masked} in a masked array; drop them, e.g. with "
+                f"{name}.compressed(), or say what they count as with {name}.filled(...)"
+            )
+        return array.data
+    return array
+
+
+def _gathered(values: Any, name: str) -> Host:
+    """Return a sequence of numbers as NumPy, and say what is not one."""
+    if isinstance(values, Mapping):
+        raise TypeError(
+            f"{name} must be an array or a list, got a {_kind(values)}; class_counts= takes counts by class"
+        )
+    if isinstance(values, Iterator | AbstractSet | MappingView):
+        raise TypeError(f"{name} must be an array or a list, got a {_kind(values)}; pass list(...) of it")
+    values = unmasked(values, name)
+    try:
+        host = np.asarray(values)
+        if host.dtype == object:  # as columns come that may hold missing values
+            host = np.asarray(host.tolist())
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be numbers of one shape, got a {_kind(values)} that is no array ({error}); give all entries "
+            "one length and kind"
+        ) from None
+    return host
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def beside(host: Host, array: Any) -> Any:

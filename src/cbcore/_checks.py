@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from cbcore._arrays import Host
+from cbcore._arrays import MOST_CLASSES, Host
 
 Shape: TypeAlias = Sequence[int | None]  # None: a size that is not known before the run (TensorFlow graphs)
 
@@ -127,19 +127,46 @@ def labels(host: Host) -> None:
             "turn one-hot rows into indices with .argmax(-1)"
         )
     if host.size and not np.issubdtype(host.dtype, np.integer):
-        raise TypeError(
-            f"labels must be integers (class indices), got {host.dtype}; cast them, e.g. labels.astype(int)"
-        )
+        raise TypeError(f"labels must be integers (class indices), got {_came(host)}; {_label_fix(host)}")
+
+
+def _came(host: Host) -> str:
+    """Describe what stands where numbers should: text and missing values by an example, others by their dtype."""
+    if host.size and host.dtype.kind in "OUST":
+        odd = next(filter(_is_missing, host.tolist()), host.tolist()[0])
+        return f"{odd!s:.40} ({type(odd).__name__})"
+    return str(host.dtype)
+
+
+def _label_fix(host: Host) -> str:
+    if any(map(_is_missing, host.tolist())):
+        return "leave out the samples without a label, or give them one number and name it as ignore_index"
+    if host.dtype.kind in "OUST":
+        return "number the classes, e.g. names, labels = np.unique(labels, return_inverse=True)"
+    return "cast them, e.g. labels.astype(int)"
+
+
+def _is_missing(value: Any) -> bool:
+    """Tell None, NaN and pandas' NA, none of which equals itself or is a number."""
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
 
 
 def num_classes(value: int | None, host: Host) -> int:
     """Check the number of classes, or find it from the labels."""
     if value is not None:
-        integer(value, "num_classes", at_least=1)
-        return int(value)
+        return integer(value, "num_classes", at_least=1)
     if not host.size:
         raise ValueError("num_classes must be given where there are no labels to find it from")
-    return max(int(host.max()) + 1, 1)
+    largest = int(host.max())
+    if largest >= max(MOST_CLASSES, 100 * host.size):
+        raise ValueError(
+            f"labels must be class indices in [0, C), got {largest} among {host.size} labels; number the classes, e.g. "
+            "np.unique(labels, return_inverse=True)[1], or, if these are indices, say how many classes there are with "
+            "num_classes"
+        )
+    return max(largest + 1, 1)
 
 
 def label_range(host: Host, size: int, *, name: str) -> None:
@@ -155,23 +182,23 @@ def label_range(host: Host, size: int, *, name: str) -> None:
 
 
 def counts(host: Host) -> Host:
-    """Check class counts; return them as they are."""
+    """Check class counts; return them in float64, in which they can be added up whatever they came in."""
     name = "class_counts"
     if host.ndim != 1 or not host.size:
         raise ValueError(
             f"{name} must have shape (C,) with C >= 1, got {host.shape}; for labels call class_counts(labels)"
         )
     whole = np.issubdtype(host.dtype, np.integer)
-    if not (whole or np.issubdtype(host.dtype, np.floating)):
-        raise TypeError(f"{name} must be numbers, got dtype {host.dtype}")
-    if not whole:
-        bad = np.flatnonzero(~np.isfinite(host) | (host != np.floor(host)))
-        if bad.size:
-            raise ValueError(f"{name} must be finite whole numbers, got {host[bad[0]]} for class {bad[0]}")
-    if host.min() < 0:
-        worst = int(host.argmin())
+    if not (whole or np.issubdtype(host.dtype, np.floating) or host.dtype.name == "bfloat16"):
+        raise TypeError(f"{name} must be numbers, got {_came(host)}; for labels call class_counts(labels)")
+    exact = host.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(exact) | (exact != np.floor(exact)))
+    if bad.size:
+        raise ValueError(f"{name} must be finite whole numbers, got {exact[bad[0]]} for class {bad[0]}")
+    if exact.min() < 0:
+        worst = int(exact.argmin())
         raise ValueError(f"{name} must not be negative, got {host[worst]} for class {worst}")
-    return host
+    return exact
 
 
 def some_samples(host: Host) -> None:
@@ -188,7 +215,7 @@ def no_empty_class(host: Host) -> None:
         raise ValueError(
             f"class_counts must be at least 1 for every class, got 0 for {empty.size} of {host.size} classes "
             f'({listed}), whose weight would be infinite; choose empty="zero" (weight 0) or empty="one" (as if it had '
-            "one sample)"
+            "one sample), or, if these are labels, count them with class_counts(labels)"
         )
 
 
@@ -277,12 +304,11 @@ def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
     return front
 
 
-def floating_logits(is_floating: bool, dtype: Any, *, logits: str) -> None:
-    """Check that logits are real floating-point numbers."""
+def floating_logits(is_floating: bool, dtype: Any, *, logits: str, targets: str | None = None) -> None:
+    """Check that logits are real floating-point numbers; `targets` is their name where those are floats."""
     if not is_floating:
-        raise TypeError(
-            f"{logits} must be floating point (raw scores of the model), got {dtype}; cast with e.g. float32"
-        )
+        fix = f"swap {logits} and {targets}, or cast with e.g. float32" if targets else "cast with e.g. float32"
+        raise TypeError(f"{logits} must be floating point (raw scores of the model), got {dtype}; {fix}")
 
 
 def targets(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cbcore import _checks as checks
-from cbcore._arrays import to_host
+from cbcore._arrays import aligned, to_host
 
 
 def class_counts(labels: Any, num_classes: int | None = None, *, ignore_index: int | None = None) -> Any:
@@ -37,14 +37,14 @@ def class_counts(labels: Any, num_classes: int | None = None, *, ignore_index: i
     >>> class_counts([0, 2, 0, 0], num_classes=4)
     array([3, 0, 1, 0])
     """
-    host, back = to_host(labels)
+    host, back = to_host(labels, "labels")
     checks.labels(host)
-    host = host.astype(np.int64, copy=False)
-    if ignore_index is not None:
-        host = host[host != ignore_index]
+    ignored = checks.ignored(ignore_index, "ignore_index")
+    if ignored is not None:
+        host = host[host != ignored]
     size = checks.num_classes(num_classes, host)
     checks.label_range(host, size, name="labels")
-    return back(np.bincount(host, minlength=size))
+    return back(np.bincount(host.astype(np.int64, copy=False), minlength=size))
 
 
 def imbalance_factor(class_counts: Any) -> float:
@@ -53,7 +53,7 @@ def imbalance_factor(class_counts: Any) -> float:
     Parameters
     ----------
     class_counts : array, shape (C,)
-        n_i, samples per class, >= 0.
+        n_i, samples per class, >= 0; a dict, Counter or pandas Series by its keys, as in `class_weights`.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def imbalance_factor(class_counts: Any) -> float:
     >>> imbalance_factor([5000, 500, 50])
     100.0
     """
-    counts = checks.counts(to_host(class_counts)[0])
+    counts = checks.counts(to_host(aligned(class_counts, "class_counts"), "class_counts")[0])
     checks.some_samples(counts)
     smallest = float(counts.min())
     return float(counts.max()) / smallest if smallest else float("inf")
@@ -104,9 +104,9 @@ def long_tailed_counts(max_count: int, num_classes: int, imbalance: float) -> An
     >>> long_tailed_counts(5000, 10, 50)
     array([5000, 3237, 2096, 1357,  878,  568,  368,  238,  154,  100])
     """
-    checks.integer(max_count, "max_count", at_least=1)
-    checks.integer(num_classes, "num_classes", at_least=1)
-    checks.imbalance(imbalance)
+    max_count = checks.integer(max_count, "max_count", at_least=1)
+    num_classes = checks.integer(num_classes, "num_classes", at_least=1)
+    imbalance = checks.imbalance(imbalance)
     steps = max(num_classes - 1, 1)
     return np.asarray([int(max_count * imbalance ** (-i / steps)) for i in range(num_classes)], dtype=np.int64)
 
@@ -140,9 +140,11 @@ def long_tailed_indices(labels: Any, imbalance: float, *, seed: int | None = Non
     >>> long_tailed_indices([0, 0, 0, 0, 1, 1, 1, 1], imbalance=4)
     array([0, 1, 2, 3, 4])
     """
-    host, back = to_host(labels)
+    host, back = to_host(labels, "labels")
     available = class_counts(host)
-    checks.imbalance(imbalance)
+    imbalance = checks.imbalance(imbalance)
+    if seed is not None:
+        seed = checks.integer(seed, "seed", at_least=0)
     checks.head_class(available)
     keep = long_tailed_counts(int(available[0]), len(available), imbalance)
     checks.enough_samples(available, keep)

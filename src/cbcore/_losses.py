@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore import _fused as fused
 from cbcore import _ops as ops
-from cbcore._arrays import beside, place, to_host
+from cbcore._arrays import aligned, beside, place, to_host, unmasked
 
 
 def softmax_cross_entropy(
@@ -188,16 +187,20 @@ def _loss(
 ) -> Any:
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
-    logits = logits if is_array_api_obj(logits) else np.asarray(logits)
+    logits = unmasked(logits, "logits") if is_array_api_obj(logits) else to_host(logits, "logits")[0]
     xp = array_namespace(logits)
+    class_weights = aligned(class_weights, "class_weights", fill=False)
     targets, class_weights, where = (
-        x if x is None or _is_of(xp, x) else beside(to_host(x)[0], logits) for x in (targets, class_weights, where)
+        unmasked(x, name) if x is None or _is_of(xp, x) else beside(to_host(x, name)[0], logits)
+        for name, x in (("targets", targets), ("class_weights", class_weights), ("where", where))
     )
     names = ("logits", "targets")
-    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
+    is_floating = ops.is_floating(targets)
+    checks.floating_logits(
+        ops.is_floating(logits), logits.dtype, logits="logits", targets="targets" if is_floating else None
+    )
     axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
     is_integer = bool(xp.isdtype(targets.dtype, "integral"))
-    is_floating = ops.is_floating(targets)
     checks.targets(
         targets.shape,
         targets.dtype,
@@ -208,13 +211,16 @@ def _loss(
         names=names,
     )
     if class_weights is not None:
+        checks.floating_weights(ops.is_floating(class_weights), class_weights.dtype)
         checks.weights_shape(class_weights.shape, logits.shape[axis])
     if where is not None:
         checks.boolean(bool(xp.isdtype(where.dtype, "bool")), where.dtype, name="where")
         checks.per_sample(where.shape, logits.shape, axis, name="where")
     if is_integer:
-        host = to_host(targets)[0]
-        checks.label_range(host if where is None else host[to_host(where)[0]], logits.shape[axis], name="targets")
+        host = to_host(targets, "targets")[0]
+        checks.label_range(
+            host if where is None else host[to_host(where, "where")[0]], logits.shape[axis], name="targets"
+        )
         targets = xp.astype(
             targets, xp.arange(1, device=place(logits)).dtype
         )  # the default integer: narrow ones cannot hold C

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cbcore import _checks as checks
-from cbcore._arrays import Host, to_host
+from cbcore._arrays import Host, aligned, to_host
 
 Normalize: TypeAlias = Literal["classes", "samples"] | None
 Empty: TypeAlias = Literal["error", "zero", "one"]
@@ -21,7 +21,8 @@ def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any
     Parameters
     ----------
     class_counts : array, shape (C,)
-        n_i, samples per class: integers (or whole floats) >= 0.
+        n_i, samples per class: integers (or whole floats) >= 0. A dict, Counter or pandas Series is ordered by its
+        keys, the class indices; a class that it does not name has 0.
     beta : float or array of shape (C,), optional
         In [0, 1]. 0 gives E_n = 1 (for n >= 1) and 1 gives E_n = n, both exactly.
     num_prototypes : float or array of shape (C,), optional
@@ -52,7 +53,7 @@ def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any
     >>> effective_number([1, 10, 1000], num_prototypes=float("inf"))
     array([   1.,   10., 1000.])
     """
-    host, back = to_host(class_counts)
+    host, back = to_host(aligned(class_counts, "class_counts"), "class_counts")
     counts = checks.counts(host)
     log_beta, one_minus_beta = _log_beta(beta, num_prototypes, counts.size)
     numbers = np.empty(counts.shape)
@@ -74,7 +75,8 @@ def class_weights(
     Parameters
     ----------
     class_counts : array, shape (C,)
-        n_i, samples per class in the whole training set: integers (or whole floats) >= 0.
+        n_i, samples per class in the whole training set: integers (or whole floats) >= 0; a dict, Counter or pandas
+        Series by its keys, as in `effective_number`.
     beta : float or array of shape (C,), optional
         In [0, 1]; 0.999 if neither `beta` nor `num_prototypes` is given. 0 weights all classes alike, 1 weights by
         inverse frequency.
@@ -108,7 +110,7 @@ def class_weights(
     >>> class_weights([8, 0, 2], beta=1, empty="zero")
     array([0.4, 0. , 1.6])
     """
-    host, back = to_host(class_counts)
+    host, back = to_host(aligned(class_counts, "class_counts"), "class_counts")
     counts = checks.counts(host)
     checks.choice(normalize, "normalize", ("classes", "samples", None))
     checks.choice(empty, "empty", ("error", "zero", "one"))
@@ -172,10 +174,10 @@ def _log_beta(beta: Any, num_prototypes: Any, size: int) -> tuple[Host, Host]:
     checks.one_of_beta_and_num_prototypes(beta, num_prototypes)
     with np.errstate(divide="ignore"):
         if beta is not None:
-            value = checks.beta(to_host(beta)[0], size)
+            value = checks.beta(to_host(beta, "beta")[0], size)
             log_beta, one_minus_beta = np.log(value), 1.0 - value
         else:
-            one_minus_beta = 1.0 / checks.num_prototypes(to_host(num_prototypes)[0], size)
+            one_minus_beta = 1.0 / checks.num_prototypes(to_host(num_prototypes, "num_prototypes")[0], size)
             log_beta = np.log1p(-one_minus_beta)
     return np.broadcast_to(log_beta, size), np.broadcast_to(one_minus_beta, size)
 

@@ -22,7 +22,7 @@ LOSSES = [cbcore.softmax_cross_entropy, cbcore.sigmoid_cross_entropy, cbcore.sig
 
 
 def on_host(array: Any) -> np.ndarray:
-    return to_host(array)[0]
+    return to_host(array, "labels")[0]
 
 
 @pytest.mark.parametrize("device", ALL_DEVICES, ids=lambda device: device._device)

@@ -26,7 +26,11 @@ def pattern(rule: str) -> str:
     return "(.+)".join(map(re.escape, rule.split("…")))
 
 
-RULES = [rule for name in ("cbcore/_checks.py", "cbcore_torch/_training.py") for rule in rules(ROOT / "src" / name)]
+RULES = [
+    rule
+    for name in ("cbcore/_arrays.py", "cbcore/_checks.py", "cbcore_torch/_training.py")
+    for rule in rules(ROOT / "src" / name)
+]
 
 
 def test_every_error_is_explained() -> None:
