@@ -74,15 +74,6 @@ def static(is_traced: bool, name: str) -> None:
         )
 
 
-def unmasked(value: Any, name: str) -> None:
-    """Check that an array carries no mask, which would be lost."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} must be a plain array, got a masked one, whose mask would be lost; pass its valid entries, "
-            f"{name}.compressed(), or the mask as an argument of its own (where)"
-        )
-
-
 def ignored(value: Any, name: str) -> int | None:
     """Check the index of samples to ignore; return it as a plain integer. None ignores nothing."""
     if value is None:

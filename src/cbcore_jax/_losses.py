@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
-from cbcore._arrays import aligned, to_host
+from cbcore._arrays import aligned, to_host, unmasked
 from cbcore_jax import _fused as fused
 from cbcore_jax import _ops as ops
 
@@ -154,11 +154,9 @@ def _loss(
         checks.static(isinstance(option, jax.core.Tracer), name)
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
-    for name, array in {"logits": logits, "targets": targets, "where": where}.items():
-        checks.unmasked(array, name)
-    logits = jnp.asarray(logits)
-    targets = jnp.asarray(_narrowed(targets))
-    valid = None if where is None else jnp.asarray(where)
+    logits = jnp.asarray(unmasked(logits, "logits"))
+    targets = jnp.asarray(_narrowed(unmasked(targets, "targets")))
+    valid = None if where is None else jnp.asarray(unmasked(where, "where"))
     axis = _check_arrays(logits, targets, axis, valid)
     weights = None if class_weights is None else _weights(class_weights, logits.shape[axis])
     if not ops.is_floating(targets):
@@ -180,10 +178,9 @@ def _narrowed(targets: ArrayLike) -> ArrayLike:
 
 def _weights(class_weights: Any, size: int) -> Array:
     """Check class weights; those that come from the host by value too, which costs no wait for a device."""
-    checks.unmasked(class_weights, "class_weights")
-    class_weights = aligned(class_weights, "class_weights", size)
+    class_weights = aligned(class_weights, "class_weights", size, fill=False)
     from_host = not any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights))
-    weights = to_host(class_weights)[0] if from_host else jnp.asarray(class_weights)
+    weights = to_host(class_weights, "class_weights")[0] if from_host else jnp.asarray(class_weights)
     checks.floating_weights(bool(jnp.issubdtype(weights.dtype, jnp.floating)), weights.dtype)
     checks.weights_shape(weights.shape, size)
     if from_host:

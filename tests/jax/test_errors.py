@@ -47,11 +47,12 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: softmax_cross_entropy(Z, Y, label_smoothing="0"), TypeError, "label_smoothing must be a number, got '0' (str)"),  # type: ignore[arg-type]
     (lambda: softmax_cross_entropy(Z, Y, axis=1.0), TypeError, "axis must be an integer, got 1.0 (float)"),  # type: ignore[arg-type]
     (lambda: softmax_cross_entropy(Z, Y, {0: 1.0, "b": 2.0}), TypeError, "class_weights must be keyed by class indices"),  # type: ignore[arg-type]
-    (lambda: softmax_cross_entropy(Z, Y, {5: 1.0}), ValueError, "class_weights must have shape (3,)"),  # type: ignore[arg-type]
-    (lambda: softmax_cross_entropy(Z, np.ma.masked_equal([0, 1, 2, 0], 1)), TypeError, "targets must be a plain array, got a masked one"),
-    (lambda: softmax_cross_entropy(np.ma.masked_equal(np.zeros((4, 3)), 1), Y), TypeError, "logits must be a plain array, got a masked one"),
-    (lambda: softmax_cross_entropy(Z, Y, np.ma.masked_equal([1.0, 2.0, 3.0], 2)), TypeError, "class_weights must be a plain array, got a masked one"),
-    (lambda: softmax_cross_entropy(Z, Y, where=np.ma.masked_equal([True] * 4, False)), TypeError, "where must be a plain array, got a masked one"),
+    (lambda: softmax_cross_entropy(Z, Y, {5: 1.0}), ValueError, "class_weights must be keyed by class indices 0 to 2, got the key 5"),  # type: ignore[arg-type]
+    (lambda: softmax_cross_entropy(Z, Y, {0: 1.0, 2: 2.0}), ValueError, "class_weights must hold a number for every class, got none for class 1 of 3"),  # type: ignore[arg-type]
+    (lambda: softmax_cross_entropy(Z, np.ma.masked_equal([0, 1, 2, 0], 1)), TypeError, "targets must have no masked entries, got"),
+    (lambda: softmax_cross_entropy(np.ma.masked_equal(np.zeros((4, 3)), 0), Y), TypeError, "logits must have no masked entries, got"),
+    (lambda: softmax_cross_entropy(Z, Y, np.ma.masked_equal([1.0, 2.0, 3.0], 2)), TypeError, "class_weights must have no masked entries, got"),
+    (lambda: softmax_cross_entropy(Z, Y, where=np.ma.masked_equal([True] * 4, True)), TypeError, "where must have no masked entries, got"),
 ]  # fmt: skip
 
 
@@ -107,7 +108,7 @@ class TestWeights:
         [
             [0.5, 2.5, 0.0],
             (0.5, 2.5, 0.0),
-            {1: 2.5, 0: 0.5},
+            {1: 2.5, 0: 0.5, 2: 0.0},
             [jnp.float32(0.5), jnp.float32(2.5), jnp.float32(0)],
             np.array([0.5, 2.5, 0]),
             np.array([0.5, 2.5, 0], np.float16),
