@@ -180,12 +180,13 @@ def _weights(class_weights: Any, size: int) -> Array:
     """Check class weights; those that come from the host by value too, which costs no wait for a device."""
     class_weights = aligned(class_weights, "class_weights", size, fill=False)
     from_host = not any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights))
-    weights = to_host(class_weights, "class_weights")[0] if from_host else jnp.asarray(class_weights)
+    weights: Any = to_host(class_weights, "class_weights")[0] if from_host else jnp.asarray(class_weights)
     checks.floating_weights(bool(jnp.issubdtype(weights.dtype, jnp.floating)), weights.dtype)
     checks.weights_shape(weights.shape, size)
     if from_host:
         checks.weights_values(weights.astype(np.float64))
-    return jnp.asarray(weights)
+    array: Array = jnp.asarray(weights)
+    return array
 
 
 def _check_arrays(logits: Array, targets: Array, axis: int, where: Array | None) -> int:

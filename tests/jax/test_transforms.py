@@ -213,7 +213,6 @@ HEALTHY = {
     "index": INDEX,
     "soft": SOFT,
     "multi-hot": np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], float),
-    "one-hot": np.eye(4)[INDEX],
 }
 
 
