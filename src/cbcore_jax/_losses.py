@@ -1,11 +1,16 @@
 """The three losses as pure functions. They read shapes and dtypes, which are static, but never an array's values."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore._arrays import aligned, to_host, unmasked
 from cbcore_jax import _fused as fused
 from cbcore_jax import _ops as ops
 
@@ -19,6 +24,7 @@ def softmax_cross_entropy(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced softmax cross-entropy (eq. 8 of the paper): w * -sum_c t_c log softmax(z)_c.
 
@@ -31,8 +37,9 @@ def softmax_cross_entropy(
         the shape of `logits` (soft, mixup or multi-hot; their range is not read). A sample whose index lies outside
         [0, C) gets NaN, unless `where` masks it.
     class_weights : array of floats, shape (C,), optional
-        From `cbcore.class_weights`; cast to the dtype of computation. A sample is weighted by class_weights[targets],
-        or by the mean over its labels, from the targets as given.
+        From `cbcore.class_weights`, or a dict from class index to weight; cast to the dtype of computation. Values
+        that come from the host are checked. A sample is weighted by class_weights[targets], or by the mean over its
+        labels, from the targets as given.
     axis : int
         The class axis; static under `jax.jit`, like all options below but `where`.
     where : array of bool, optional
@@ -42,6 +49,8 @@ def softmax_cross_entropy(
         sample both give 0.
     label_smoothing : float
         In [0, 1].
+    unlabelled_weight : float, optional
+        >= 0, the weight of a sample whose float targets are all 0; by default the mean of the class weights.
 
     Returns
     -------
@@ -61,7 +70,10 @@ def softmax_cross_entropy(
     2.7548
     """
     sample_loss = fused.softmax_cross_entropy
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def sigmoid_cross_entropy(
@@ -73,6 +85,7 @@ def sigmoid_cross_entropy(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11): w * -sum_c log sigmoid(z_c^t).
 
@@ -87,7 +100,10 @@ def sigmoid_cross_entropy(
     1.0942
     """
     sample_loss = formulas.sigmoid_focal_loss(0.0, fused.focal_term)
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def sigmoid_focal_loss(
@@ -100,6 +116,7 @@ def sigmoid_focal_loss(
     where: ArrayLike | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    unlabelled_weight: float | None = None,
 ) -> Array:
     """Class-balanced focal loss, summed over classes (eq. 13): w * -sum_c (1 - p_c^t)^gamma log p_c^t.
 
@@ -113,9 +130,12 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss(logits, jnp.array([0, 1]), gamma=2.0)), 4)
     1.58
     """
-    checks.gamma(gamma)
-    sample_loss = formulas.sigmoid_focal_loss(float(gamma), fused.focal_term)
-    return _loss(sample_loss, logits, targets, class_weights, axis, where, reduction, label_smoothing)
+    checks.static(isinstance(gamma, jax.core.Tracer), "gamma")
+    sample_loss = formulas.sigmoid_focal_loss(checks.gamma(gamma), fused.focal_term)
+    return _loss(
+        sample_loss, logits, targets, class_weights,
+        axis, where, reduction, label_smoothing, unlabelled_weight
+    )  # fmt: skip
 
 
 def _loss(
@@ -127,22 +147,49 @@ def _loss(
     where: ArrayLike | None,
     reduction: str,
     label_smoothing: float,
+    unlabelled_weight: float | None,
 ) -> Array:
-    checks.loss_options(reduction, label_smoothing)
-    logits, targets = jnp.asarray(logits), jnp.asarray(targets)
-    weights = None if class_weights is None else jnp.asarray(class_weights)
-    valid = None if where is None else jnp.asarray(where)
-    axis = _check_arrays(logits, targets, weights, axis, valid)
+    static = {"axis": axis, "label_smoothing": label_smoothing, "unlabelled_weight": unlabelled_weight}
+    for name, option in static.items():
+        checks.static(isinstance(option, jax.core.Tracer), name)
+    label_smoothing = checks.loss_options(reduction, label_smoothing)
+    unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
+    logits = jnp.asarray(unmasked(logits, "logits"))
+    targets = jnp.asarray(_narrowed(unmasked(targets, "targets")))
+    valid = None if where is None else jnp.asarray(unmasked(where, "where"))
+    axis = _check_arrays(logits, targets, axis, valid)
+    weights = None if class_weights is None else _weights(class_weights, logits.shape[axis])
     if not ops.is_floating(targets):
         targets = targets.astype(int)  # the default integer: narrow ones cannot hold C
     loss: Array = formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, weights,
-        axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=float(label_smoothing),
+        axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
+        unlabelled_weight=unlabelled_weight,
     )  # fmt: skip
     return loss
 
 
-def _check_arrays(logits: Array, targets: Array, class_weights: Array | None, axis: int, where: Array | None) -> int:
+def _narrowed(targets: ArrayLike) -> ArrayLike:
+    """Return targets of 64 bits so that JAX, which keeps the lower 32, makes no class of an index that is none."""
+    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iu" or targets.dtype.itemsize < 8:
+        return targets
+    return np.clip(targets, 0 if targets.dtype.kind == "u" else -1, np.iinfo(np.int32).max)
+
+
+def _weights(class_weights: Any, size: int) -> Array:
+    """Check class weights; those that come from the host by value too, which costs no wait for a device."""
+    class_weights = aligned(class_weights, "class_weights", size, fill=False)
+    from_host = not any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights))
+    weights: Any = to_host(class_weights, "class_weights")[0] if from_host else jnp.asarray(class_weights)
+    checks.floating_weights(bool(jnp.issubdtype(weights.dtype, jnp.floating)), weights.dtype)
+    checks.weights_shape(weights.shape, size)
+    if from_host:
+        checks.weights_values(weights.astype(np.float64))
+    array: Array = jnp.asarray(weights)
+    return array
+
+
+def _check_arrays(logits: Array, targets: Array, axis: int, where: Array | None) -> int:
     """Check dtypes and static shapes; return the class axis counted from the front."""
     checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
     axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
@@ -151,8 +198,6 @@ def _check_arrays(logits: Array, targets: Array, class_weights: Array | None, ax
         is_integer=bool(jnp.issubdtype(targets.dtype, jnp.integer)), is_floating=ops.is_floating(targets),
         logits_shape=logits.shape, axis=axis, names=("logits", "targets"),
     )  # fmt: skip
-    if class_weights is not None:
-        checks.weights_shape(class_weights.shape, logits.shape[axis])
     if where is not None:
         checks.boolean(where.dtype == jnp.bool_, where.dtype, name="where")
         checks.per_sample(where.shape, logits.shape, axis, name="where")

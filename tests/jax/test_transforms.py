@@ -163,3 +163,85 @@ def test_the_gradient_needs_no_memory_but_its_own(gamma: float) -> None:
     step = jax.jit(jax.value_and_grad(lambda z, y, w: LOSSES["focal"](z, y, w, gamma=gamma)))
     memory = step.lower(*arrays).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 0.5 * memory.output_size_in_bytes
+
+
+RULED_OUT = [
+    *((name, {}, precision) for name in LOSSES for precision in ("float32", "float64", "bfloat16")),
+    *(("focal", {"gamma": gamma}, "float32") for gamma in (0.3, 1.0, 2.5)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "precision"), RULED_OUT, ids=str)
+@pytest.mark.parametrize("soft", [False, True], ids=["one-hot", "soft"])
+def test_a_class_that_is_ruled_out_adds_nothing(name: str, options: Any, soft: bool, precision: str) -> None:
+    """Logit -inf, target 0: values and derivatives of every order are those without the class, and 0 for it."""
+    loss = LOSSES[name]
+    with jax.enable_x64(precision == "float64"):
+        there = np.array([True, True, False, True])
+        few = SOFT[:, there] / SOFT[:, there].sum(1, keepdims=True)
+        few = few if soft else np.eye(3)[[0, 2, 1, 2, 0]]
+        targets = np.zeros((5, 4))
+        targets[:, there] = few
+        logits = jnp.asarray(np.where(there, LOGITS, -np.inf), precision)
+        tangent = jnp.asarray(SOFT, precision)
+
+        def total(z: jax.Array, t: Any, w: Any) -> jax.Array:
+            value: jax.Array = loss(z, jnp.asarray(t, z.dtype), jnp.asarray(w, jnp.float32), reduction="sum", **options)
+            return value
+
+        def derivatives(z: jax.Array, direction: jax.Array, t: Any, w: Any) -> Any:
+            gradient = jax.grad(total)
+            curvature = jax.hessian(total)(z, t, w)
+            return (
+                total(z, t, w), gradient(z, t, w), jax.jvp(lambda z: total(z, t, w), (z,), (direction,))[1],
+                jax.jvp(lambda z: gradient(z, t, w), (z,), (direction,))[1], curvature,
+            )  # fmt: skip
+
+        run = jax.jit(derivatives)
+        got = run(logits, tangent, targets, WEIGHTS)
+        expected = run(logits[:, there], tangent[:, there], few, WEIGHTS[there])
+        assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in got)
+        np.testing.assert_array_equal(got[1][:, ~there], 0)
+        np.testing.assert_array_equal(got[4][:, ~there], 0)
+        cut = (got[0], got[1][:, there], got[2], got[3][:, there], got[4][:, there][..., there])
+        tolerance = 2e-2 if precision == "bfloat16" else 1e-5
+        close(jax.tree.map(lambda x: np.asarray(x, np.float64), cut),
+              jax.tree.map(lambda x: np.asarray(x, np.float64), expected), tolerance)  # fmt: skip
+
+
+HEALTHY = {
+    "index": INDEX,
+    "soft": SOFT,
+    "multi-hot": np.array([[1, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]], float),
+}
+
+
+@pytest.mark.parametrize("where", [None, WHERE], ids=["all", "some ignored"])
+@pytest.mark.parametrize("targets", HEALTHY.values(), ids=HEALTHY)
+@each_loss
+def test_a_debugger_of_nans_finds_none(loss: Any, targets: Any, where: Any) -> None:
+    """A constant that is NaN stops it too, where operations run one by one."""
+    with jax.debug_nans(True), jax.disable_jit():
+        step = jax.value_and_grad(lambda z: loss(z, targets, WEIGHTS, where=where))
+        value, gradient = step(jnp.asarray(LOGITS * 100))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["disable_jit", "compiled"])
+@each_loss
+def test_a_debugger_of_nans_finds_a_label_outside_the_classes(loss: Any, compiled: bool) -> None:
+    with jax.debug_nans(True), jax.disable_jit(not compiled), pytest.raises(FloatingPointError):
+        jax.jit(loss)(jnp.asarray(LOGITS), np.array([0, 4, 2, 1, 2]))
+
+
+@each_loss
+def test_rows_without_a_label(loss: Any) -> None:
+    targets = HEALTHY["multi-hot"]
+    plain = loss(jnp.asarray(LOGITS), targets, reduction="none")[1]
+    for scale in (1.0, 1000.0):
+        weights = WEIGHTS / WEIGHTS.sum() * scale
+        value = loss(jnp.asarray(LOGITS), targets, jnp.asarray(weights), reduction="none")[1]
+        close(value, plain * weights.mean())
+        given = loss(jnp.asarray(LOGITS), targets, jnp.asarray(weights), reduction="none", unlabelled_weight=0.25)[1]
+        close(given, plain * 0.25)
