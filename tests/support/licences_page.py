@@ -54,7 +54,8 @@ def project() -> dict[str, list[str]]:
 
 def closure(extra: str) -> set[str]:
     """Return the names of all distributions that an extra brings, without those of the core."""
-    own, names = project(), set()
+    own = project()
+    names: set[str] = set()
     todo = [(r.name, frozenset(r.extras)) for r in requirements(own[extra], ())]
     seen = set()
     while todo:
@@ -75,10 +76,11 @@ def closure(extra: str) -> set[str]:
 def licence(name: str) -> str:
     """Return the licence that a distribution states: as an expression, by classifiers, or in a line of its own."""
     about = metadata.metadata(name)
-    if expression := about.get("License-Expression"):
+    expression, own = (about[key] if key in about else "" for key in ("License-Expression", "License"))
+    if expression:
         return expression
     kinds = [text.split(" :: ")[-1] for text in about.get_all("Classifier", []) if text.startswith("License ::")]
-    line = (about.get("License") or "").strip()
+    line = own.strip()
     # A short line says more than the classifier "BSD License"; some put the whole text there.
     text = line if line and "\n" not in line and len(line) < 40 else ", ".join(k for k in kinds if k != "OSI Approved")
     return SHORT.get(text, text) or of_file(name)
