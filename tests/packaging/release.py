@@ -43,6 +43,11 @@ def version(root: Path = ROOT) -> str:
     return found[1]
 
 
+def changelog(root: Path = ROOT) -> None:
+    """Collect the fragments. The version is told: towncrier would take that of an installation that may be older."""
+    print(run(sys.executable, "-m", "towncrier", "build", "--yes", "--version", version(root), cwd=root))
+
+
 def check_changelog(root: Path = ROOT) -> None:
     """Require that the newest section of the changelog is of this version, and that no fragment is left over."""
     sections = re.findall(r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", (root / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)

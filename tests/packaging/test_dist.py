@@ -111,7 +111,7 @@ def test_readme_renders(wheel: dict[str, bytes]) -> None:
     assert text == (ROOT / "README.md").read_text()
     html = markdown.render(text)
     assert html is not None
-    assert re.search(r"<h1>.*cbcore", html)
+    assert re.search(r"<h1[^>]*>cbcore", html)
     assert len(re.findall(r"<h2", html)) == len(re.findall(r"^## ", text, re.MULTILINE))
     assert len(re.findall(r"<pre", html)) >= text.count("```python")
 
@@ -128,7 +128,8 @@ class TestChangelog:
     @pytest.fixture
     def copy(self, tmp_path: Path) -> Path:
         """A repository with a fragment of each kind, and a change log that has none of them yet."""
-        shutil.copytree(ROOT / "src/cbcore", tmp_path / "src/cbcore")
+        (tmp_path / "src/cbcore").mkdir(parents=True)
+        shutil.copy(ROOT / release.VERSION_FILE, tmp_path / release.VERSION_FILE)
         shutil.copy(ROOT / "pyproject.toml", tmp_path)
         head = (ROOT / "CHANGELOG.md").read_text().partition("\n## ")[0]
         (tmp_path / "CHANGELOG.md").write_text(head.rstrip("\n") + "\n")
@@ -139,9 +140,7 @@ class TestChangelog:
 
     def towncrier(self, copy: Path) -> None:
         subprocess.run(["git", "init", "--quiet", copy], check=True)
-        words = re.search(r"towncrier (build .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert words
-        release.run(sys.executable, "-m", "towncrier", *words[1].split(), cwd=copy)
+        release.changelog(copy)
 
     def test_one_command_builds_it(self, copy: Path) -> None:
         with pytest.raises(SystemExit, match=r"changelog.d must be empty, got \+one.bugfix.md"):

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -54,12 +55,13 @@ def project() -> dict[str, list[str]]:
 
 def closure(extra: str) -> set[str]:
     """Return the names of all distributions that an extra brings, without those of the core."""
-    own, names = project(), set()
+    own = project()
+    names: set[str] = set()
     todo = [(r.name, frozenset(r.extras)) for r in requirements(own[extra], ())]
     seen = set()
     while todo:
         name, extras = todo.pop()
-        name = canonicalize_name(name)
+        name = str(canonicalize_name(name))
         if (name, extras) in seen:
             continue
         seen.add((name, extras))
@@ -74,11 +76,11 @@ def closure(extra: str) -> set[str]:
 
 def licence(name: str) -> str:
     """Return the licence that a distribution states: as an expression, by classifiers, or in a line of its own."""
-    about = metadata.metadata(name)
+    about: Any = metadata.metadata(name)  # a message of `email`, whose type says less than it has
     if expression := about.get("License-Expression"):
-        return expression
+        return str(expression)
     kinds = [text.split(" :: ")[-1] for text in about.get_all("Classifier", []) if text.startswith("License ::")]
-    line = (about.get("License") or "").strip()
+    line = str(about.get("License", "")).strip()
     # A short line says more than the classifier "BSD License"; some put the whole text there.
     text = line if line and "\n" not in line and len(line) < 40 else ", ".join(k for k in kinds if k != "OSI Approved")
     return SHORT.get(text, text) or of_file(name)
