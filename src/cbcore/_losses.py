@@ -214,6 +214,8 @@ def _loss(
     if class_weights is not None:
         checks.floating_weights(ops.is_floating(class_weights), class_weights.dtype)
         checks.weights_shape(class_weights.shape, logits.shape[axis])
+        if is_numpy_array(class_weights):
+            checks.weights_values(class_weights)
     if where is not None:
         checks.boolean(bool(xp.isdtype(where.dtype, "bool")), where.dtype, name="where")
         checks.per_sample(where.shape, logits.shape, axis, name="where")

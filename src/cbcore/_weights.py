@@ -174,9 +174,10 @@ def _log_beta(beta: Any, num_prototypes: Any, size: int) -> tuple[Host, Host]:
     checks.one_of_beta_and_num_prototypes(beta, num_prototypes)
     with np.errstate(divide="ignore"):
         if beta is not None:
-            value = checks.beta(to_host(beta, "beta")[0], size)
+            value = checks.beta(to_host(aligned(beta, "beta", size, fill=False), "beta")[0], size)
             log_beta, one_minus_beta = np.log(value), 1.0 - value
         else:
+            num_prototypes = aligned(num_prototypes, "num_prototypes", size, fill=False)
             one_minus_beta = 1.0 / checks.num_prototypes(to_host(num_prototypes, "num_prototypes")[0], size)
             log_beta = np.log1p(-one_minus_beta)
     return np.broadcast_to(log_beta, size), np.broadcast_to(one_minus_beta, size)

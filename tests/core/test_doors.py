@@ -91,6 +91,17 @@ def test_counts_are_added_up_in_float64_whatever_they_came_in(dtype: Any, normal
     )
 
 
+def test_beta_of_each_class_is_ordered_by_its_keys() -> None:
+    expected = cbcore.class_weights([5, 3, 2], [0.1, 0.5, 0.9])
+    for beta in ({2: 0.9, 1: 0.5, 0: 0.1}, pd.Series([0.9, 0.5, 0.1], index=[2, 1, 0])):
+        np.testing.assert_array_equal(cbcore.class_weights([5, 3, 2], beta), expected)
+    prototypes = pd.Series([30.0, 20.0, 10.0], index=[2, 1, 0])
+    expected = cbcore.class_weights([5, 3, 2], num_prototypes=[10, 20, 30])
+    np.testing.assert_array_equal(cbcore.class_weights([5, 3, 2], num_prototypes=prototypes), expected)
+    with pytest.raises(ValueError, match="beta must hold a number for every class"):
+        cbcore.class_weights([5, 3, 2], {0: 0.9, 1: 0.5})
+
+
 class TestLabels:
     @pytest.mark.parametrize(
         ("labels", "kind", "text"),
@@ -147,6 +158,11 @@ class TestLosses:
     @pytest.mark.parametrize("weights", [[900, 90, 10], np.array([900, 90, 10]), [True, False, True]], ids=str)
     def test_counts_are_no_weights(self, loss: Callable[..., Any], weights: Any) -> None:
         with pytest.raises(TypeError, match="class_weights must be floating point"):
+            loss(LOGITS, TARGETS, weights)
+
+    @pytest.mark.parametrize("weights", [[900.0, 90.0, 10.0], [1.0, -1.0, 2.5], [1.0, np.nan, 2.5], [1.0, np.inf, 2.5]])
+    def test_the_values_of_weights_are_looked_at(self, loss: Callable[..., Any], weights: Any) -> None:
+        with pytest.raises(ValueError, match=r"class_weights must be (weights|finite and not negative), got"):
             loss(LOGITS, TARGETS, weights)
 
     def test_weights_are_ordered_by_their_keys(self, loss: Callable[..., Any]) -> None:
