@@ -87,12 +87,9 @@ def unmasked(array: Any, name: str) -> Any:
 
 def _gathered(values: Any, name: str) -> Host:
     """Return a sequence of numbers as NumPy, and say what is not one."""
-    if isinstance(values, Mapping):
-        raise TypeError(
-            f"{name} must be an array or a list, got a {_kind(values)}; class_counts= takes counts by class"
-        )
-    if isinstance(values, Iterator | AbstractSet | MappingView):
-        raise TypeError(f"{name} must be an array or a list, got a {_kind(values)}; pass list(...) of it")
+    fix = next((fix for kind, fix in _NO_SEQUENCE if isinstance(values, kind)), None)
+    if fix is not None:
+        raise TypeError(f"{name} must be an array or a list, got a {_kind(values)}; {fix}")
     values = unmasked(values, name)
     try:
         host = np.asarray(values)
@@ -103,7 +100,22 @@ def _gathered(values: Any, name: str) -> Host:
             f"{name} must be numbers of one shape, got a {_kind(values)} that is no array ({error}); give all entries "
             "one length and kind"
         ) from None
+    if host.dtype.kind in "fO" and isinstance(values, list | tuple) and values and all(map(_is_whole, values)):
+        worst = max(values, key=abs)  # NumPy would go on with floats, or with objects
+        raise ValueError(f"{name} must fit in 64 bits, got {worst}; ids are no class indices: number the classes")
     return host
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+_NO_SEQUENCE: tuple[tuple[Any, str], ...] = (
+    (Mapping, "counts by class index go to class_weights as they are; for others pass an array"),
+    (AbstractSet, "a set has no order and holds nothing twice: pass the array that it was made of"),
+    (MappingView, "pass the dictionary itself, whose keys say which class a number is of"),
+    (Iterator, "pass list(...) of it"),
+)
 
 
 def _kind(value: Any) -> str:

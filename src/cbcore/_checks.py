@@ -16,6 +16,7 @@ from cbcore._arrays import MOST_CLASSES, Host
 Shape: TypeAlias = Sequence[int | None]  # None: a size that is not known before the run (TensorFlow graphs)
 
 _COUNTS_AVERAGE = 20
+_MOST_GIVEN = 10**9  # classes: eight gigabytes of counts
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
 
 
@@ -147,7 +148,7 @@ def _is_missing(value: Any) -> bool:
 def num_classes(value: int | None, host: Host) -> int:
     """Check the number of classes, or find it from the labels."""
     if value is not None:
-        return integer(value, "num_classes", at_least=1)
+        return class_number(value)
     if not host.size:
         raise ValueError("num_classes must be given where there are no labels to find it from")
     largest = int(host.max())
@@ -158,6 +159,14 @@ def num_classes(value: int | None, host: Host) -> int:
             "num_classes"
         )
     return max(largest + 1, 1)
+
+
+def class_number(value: Any) -> int:
+    """Check a number of classes that is given."""
+    plain = integer(value, "num_classes", at_least=1)
+    if plain > _MOST_GIVEN:
+        raise ValueError(f"num_classes must be at most {_MOST_GIVEN}, got {plain}; it is not the largest id")
+    return plain
 
 
 def label_range(host: Host, size: int, *, name: str) -> None:
@@ -295,6 +304,12 @@ def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
     return front
 
 
+def given(value: Any, name: str) -> None:
+    """Check that an argument is there at all."""
+    if value is None:
+        raise TypeError(f"{name} must be an array, got None; pass one entry for each sample")
+
+
 def floating_logits(is_floating: bool, dtype: Any, *, logits: str, targets: str | None = None) -> None:
     """Check that logits are real floating-point numbers; `targets` is their name where those are floats."""
     if not is_floating:
@@ -392,6 +407,8 @@ def weights_values(host: Host) -> None:
 
     Weights average about 1. Whole numbers that average far more are the class counts, cast.
     """
+    if host.size and host.min() >= 0 and host.max() <= _COUNTS_AVERAGE:  # not so for NaN
+        return
     bad = np.flatnonzero(~(np.isfinite(host) & (host >= 0)))
     if bad.size:
         raise ValueError(

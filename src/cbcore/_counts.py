@@ -105,7 +105,7 @@ def long_tailed_counts(max_count: int, num_classes: int, imbalance: float) -> An
     array([5000, 3237, 2096, 1357,  878,  568,  368,  238,  154,  100])
     """
     max_count = checks.integer(max_count, "max_count", at_least=1)
-    num_classes = checks.integer(num_classes, "num_classes", at_least=1)
+    num_classes = checks.class_number(num_classes)
     imbalance = checks.imbalance(imbalance)
     steps = max(num_classes - 1, 1)
     return np.asarray([int(max_count * imbalance ** (-i / steps)) for i in range(num_classes)], dtype=np.int64)

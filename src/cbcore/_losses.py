@@ -188,6 +188,8 @@ def _loss(
 ) -> Any:
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
+    checks.given(logits, "logits")
+    checks.given(targets, "targets")
     logits = unmasked(logits, "logits") if is_array_api_obj(logits) else to_host(logits, "logits")[0]
     xp = namespace_of(logits)
     class_weights = aligned(class_weights, "class_weights", fill=False)
@@ -214,7 +216,7 @@ def _loss(
     if class_weights is not None:
         checks.floating_weights(ops.is_floating(class_weights), class_weights.dtype)
         checks.weights_shape(class_weights.shape, logits.shape[axis])
-        if is_numpy_array(class_weights):
+        if isinstance(class_weights, np.ndarray):
             checks.weights_values(class_weights)
     if where is not None:
         checks.boolean(bool(xp.isdtype(where.dtype, "bool")), where.dtype, name="where")

@@ -62,7 +62,9 @@ def test_a_class_that_no_key_names_is_empty() -> None:
         ({}, ValueError, "at least one class"),
         (np.ma.masked_equal([5, 0, 2], 0), TypeError, "no masked entries, got 1"),
         ((n for n in COUNTS), TypeError, "got a generator; pass list(...)"),
-        ({0: 5}.values(), TypeError, "got a dict_values; pass list(...)"),
+        ({0: 5}.values(), TypeError, "got a dict_values; pass the dictionary itself"),
+        ({0: 5}.items(), TypeError, "got a dict_items; a set has no order"),
+        ([1, 2**70], ValueError, "fit in 64 bits, got 1180591620717411303424"),
         ({5, 2}, TypeError, "got a set"),
         ([5, "2"], TypeError, "must be numbers"),
         ([5, None], TypeError, "must be numbers, got None (NoneType)"),
@@ -109,6 +111,8 @@ class TestLabels:
             (np.ma.masked_equal([0, 1, 1, 2, 0, 0], 0), TypeError, "no masked entries, got 3 in a masked array"),
             ([0, 10**12], ValueError, "got 1000000000000 among 2 labels; number the classes"),
             (np.array([0, 2**63], np.uint64), ValueError, "got 9223372036854775808"),
+            ([0, 2**63], ValueError, "got 9223372036854775808; ids are no class indices"),
+            ([0, -(2**70)], ValueError, "got -1180591620717411303424"),
             (np.array([0, 2**64 - 1], np.uint64), ValueError, "got 18446744073709551615"),
             (["cat", "dog"], TypeError, "got cat (str); number the classes, e.g. names, labels = np.unique"),
             (pd.Series(["a", "b"], dtype="category"), TypeError, "got a (str)"),
@@ -132,6 +136,11 @@ class TestLabels:
     def test_a_label_out_of_a_given_range_is_named_as_it_is(self) -> None:
         with pytest.raises(ValueError, match="from 0 to 9223372036854775808"):
             cbcore.class_counts(np.array([0, 2**63], np.uint64), 3)
+
+    def test_a_number_of_classes_is_no_id(self) -> None:
+        for function in (lambda: cbcore.class_counts([0, 1], 10**12), lambda: cbcore.long_tailed_counts(9, 10**13, 2)):
+            with pytest.raises(ValueError, match="num_classes must be at most 1000000000"):
+                function()
 
     def test_columns_and_masks_that_hide_nothing_count(self) -> None:
         for labels in (pd.Series([0, 2, 0], dtype="Int64"), np.ma.masked_array([0, 2, 0]), pl.Series([0, 2, 0])):
@@ -177,6 +186,12 @@ class TestLosses:
             loss(LOGITS, np.ma.masked_equal(TARGETS, 0))
         with pytest.raises(TypeError, match="logits must have no masked entries"):
             loss(np.ma.masked_greater(LOGITS, 2), TARGETS)
+
+    def test_what_is_missing_is_named(self, loss: Callable[..., Any]) -> None:
+        with pytest.raises(TypeError, match="targets must be an array, got None"):
+            loss(LOGITS, None)
+        with pytest.raises(TypeError, match="logits must be an array, got None"):
+            loss(None, TARGETS)
 
     def test_swapped_arguments_are_told_apart(self, loss: Callable[..., Any]) -> None:
         with pytest.raises(TypeError, match="swap logits and targets"):
