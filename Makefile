@@ -7,7 +7,7 @@ FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
-.PHONY: bench changelog check clean demo docs format lint packages release-check test
+.PHONY: bench changelog check clean demo docs floors format lint packages release-check test
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo,$(FRAMEWORK).stamp ## Train on long-tailed digits, plain against class-balanced: tables and a figure
@@ -30,6 +30,9 @@ packages: $(VENV)/dev.stamp ## Prove the installation: the wheel with each extra
 docs: $(VENV)/docs.stamp ## Build the documentation, run its snippets, check its links and open it in a browser
 	$(BIN)/python -m sphinx --fresh-env --nitpicky --fail-on-warning --keep-going --quiet -d out/doctrees docs out/docs
 	$(BIN)/python -m pytest tests/docs
+
+floors: ## Run the tests at the lowest versions that are admitted, each extra in an environment of its own
+	$(PYTHON) -m tests.packaging.floors $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

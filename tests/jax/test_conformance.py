@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.dtypes import TypePromotionError
 
 from tests.support import metamorphic, spec
 from tests.support.jax_adapter import JaxAdapter
@@ -26,7 +25,7 @@ def test_metamorphic_properties() -> None:
 
 
 def test_promotion_is_strict_here() -> None:
-    with pytest.raises(TypePromotionError):
+    with pytest.raises(Exception, match="no available implicit dtype promotion path"):
         jnp.ones(3, jnp.float32) + jnp.ones(3, jnp.bfloat16)
     with pytest.raises(ValueError, match="rank_promotion"):
         jnp.ones((2, 3)) + jnp.ones(3)

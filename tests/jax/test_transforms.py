@@ -13,7 +13,7 @@ import cbcore
 from cbcore import _formulas as formulas
 from cbcore_jax import _fused as fused
 from cbcore_jax import _ops as ops
-from tests.support.jax_adapter import LOSSES
+from tests.support.jax_adapter import LOSSES, enable_x64
 
 random = np.random.default_rng(7)
 LOGITS = random.normal(size=(5, 4)) * 2
@@ -34,7 +34,7 @@ def close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
 @each_target
 def test_first_and_second_derivatives_by_differences(loss: Any, targets: Any) -> None:
     function = jax.jit(lambda z, w: loss(z, targets, w, where=WHERE))
-    with jax.enable_x64(True):
+    with enable_x64(True):
         check_grads(function, (LOGITS, WEIGHTS), order=2, modes=("rev",))
 
 
@@ -43,7 +43,7 @@ def test_first_and_second_derivatives_by_differences(loss: Any, targets: Any) ->
 def test_derivatives_of_the_term_to_third_order(term: Any, gamma: float) -> None:
     """The closed derivative, its own derivatives and those of the primitives under it, 0 included."""
     v = np.array([-30.0, -2.0, 0.0, 0.7, 30.0])
-    with jax.enable_x64(True):
+    with enable_x64(True):
         check_grads(jax.jit(lambda v: term(ops, v, gamma)), (v,), order=3, modes=("fwd",), atol=1e-5)
 
 
@@ -176,7 +176,7 @@ RULED_OUT = [
 def test_a_class_that_is_ruled_out_adds_nothing(name: str, options: Any, soft: bool, precision: str) -> None:
     """Logit -inf, target 0: values and derivatives of every order are those without the class, and 0 for it."""
     loss = LOSSES[name]
-    with jax.enable_x64(precision == "float64"):
+    with enable_x64(precision == "float64"):
         there = np.array([True, True, False, True])
         few = SOFT[:, there] / SOFT[:, there].sum(1, keepdims=True)
         few = few if soft else np.eye(3)[[0, 2, 1, 2, 0]]

@@ -9,6 +9,13 @@ import numpy as np
 import cbcore_jax
 from tests.support.spec import Call
 
+try:
+    from jax import enable_x64
+except ImportError:  # its place before JAX 0.8
+    from jax.experimental import enable_x64
+
+__all__ = ["LOSSES", "JaxAdapter", "enable_x64"]
+
 LOSSES = {
     "softmax": cbcore_jax.softmax_cross_entropy,
     "sigmoid": cbcore_jax.sigmoid_cross_entropy,
@@ -43,7 +50,7 @@ class JaxAdapter:
             return value.sum(), value
 
         step = jax.value_and_grad(loss, has_aux=True) if self.gradients else lambda *args: (loss(*args), None)
-        with jax.enable_x64(call.logits.dtype == np.float64):
+        with enable_x64(call.logits.dtype == np.float64):
             arguments = jnp.asarray(call.logits), call.targets, call.class_weights, call.valid
             (_, value), gradient = (jax.jit(step) if mode == "compiled" else step)(*arguments)
         return np.asarray(value), None if gradient is None else np.asarray(gradient)

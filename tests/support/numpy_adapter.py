@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cbcore
-from cbcore import _fused, _kernels
+from cbcore import _fused
 from tests.support.spec import Call
 
 LOSSES = {
@@ -75,7 +75,10 @@ def witness(patch: pytest.MonkeyPatch) -> list[str]:
 
     in_row_blocks = _fused.in_row_blocks
     patch.setattr(_fused, "in_row_blocks", lambda formula: in_row_blocks(seen("formulas", formula)))
-    patch.setattr(_kernels, "run", seen("numba", _kernels.run))
+    if _fused.numba_is_installed():
+        from cbcore import _kernels
+
+        patch.setattr(_kernels, "run", seen("numba", _kernels.run))
     return taken
 
 
