@@ -12,7 +12,7 @@ from tests.support.spec import Call
 try:
     from jax import enable_x64
 except ImportError:  # its place before JAX 0.8
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # type: ignore[attr-defined, no-redef]
 
 __all__ = ["LOSSES", "JaxAdapter", "enable_x64"]
 
