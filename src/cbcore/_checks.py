@@ -466,8 +466,8 @@ def known_weights(known: bool) -> None:
     if not known:
         raise ValueError(
             "class_weights must have values, got memory that was never written (the criterion was made on the meta "
-            "device from a tensor without values); load a state_dict, assign criterion.class_weights, or make the "
-            "criterion with from_counts"
+            "device from a tensor without values, or a loader assigned what it had no values for); load a state_dict, "
+            "call criterion.reset_parameters(), or make the criterion with from_counts"
         )
 
 

@@ -20,6 +20,7 @@ from cbcore_torch import _functional as functional
 
 _ANY_AXIS = -(1 << 31)  # its range is known with the logits
 _HALF = (torch.float16, torch.bfloat16)
+_ABSURD = 1e15  # neither a weight nor a count
 _DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a schedule is there
 
 _FROM_COUNTS = "that is for from_counts(class_counts, beta), which makes the weights of the class counts"
@@ -129,10 +130,23 @@ class _ClassBalancedLoss(nn.Module):
         return ", ".join(parts)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Look at weights that are assigned, as at those that the constructor is given."""
-        if name == "class_weights" and isinstance(value, Tensor):
-            _check(value)
+        """Look at weights that are assigned, as at those that the constructor is given.
+
+        Loaders assign memory as it comes for what a checkpoint lacks. If it holds no weights, the loss refuses to
+        compute until it does; if it seems to, only the word of a loader that it has made the module ready tells.
+        """
         super().__setattr__(name, value)
+        if name == "class_weights" and isinstance(value, Tensor):
+            _check_kind(value)
+            host = _host(value)
+            sound = host is None or bool(((host >= 0) & (host < _ABSURD)).all())
+            if sound and host is not None:
+                checks.weights_values(host)
+            self._unknown = None if sound else (value, _version(value))
+        if name == "_is_hf_initialized" and value and self._made is not None:  # of Hugging Face's from_pretrained
+            weights = self.class_weights
+            if weights is not None and not getattr(weights, name, False):  # on a buffer: it came from the checkpoint
+                self._write()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take the state of a copy or a pickle, those of older versions too; no schedule counts its epochs yet."""
@@ -296,9 +310,13 @@ def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
     return buffer if device.type == "meta" else buffer.to(device), host
 
 
-def _check(weights: Tensor) -> Host | None:
+def _check_kind(weights: Tensor) -> None:
     checks.floating_weights(weights.is_floating_point(), weights.dtype)
     checks.weights_vector(weights.shape)
+
+
+def _check(weights: Tensor) -> Host | None:
+    _check_kind(weights)
     host = _host(weights)
     if host is not None:
         checks.weights_values(host)

@@ -74,11 +74,31 @@ def test_a_loader_that_assigns_memory_as_it_comes() -> None:
     criterion._buffers["class_weights"] = torch.full((3,), 3e-43)
     criterion.reset_parameters()
     assert torch.equal(weights(criterion), W)
-    with pytest.raises(ValueError, match="class_weights must be finite and not negative"):
-        criterion.class_weights = torch.tensor([0.5, torch.nan, 1.0])
+    criterion.class_weights = torch.tensor([0.5, torch.nan, 1.0])
+    with pytest.raises(ValueError, match="class_weights must have values"):
+        criterion(Z, Y)
+    criterion.reset_parameters()
+    assert torch.equal(criterion(Z, Y), SoftmaxCrossEntropy(W)(Z, Y))
+    with pytest.raises(ValueError, match="class_weights must be weights"):
+        criterion.class_weights = torch.tensor([900.0, 90, 10])
     with pytest.raises(TypeError, match="class_weights must be floating point, got"):
         criterion.class_weights = torch.tensor([900, 90, 10])
     SoftmaxCrossEntropy().reset_parameters()
+
+
+@pytest.mark.parametrize("garbage_of_a_loader", [0.0, 3e-43, 1.3e20, -1e33, torch.nan])
+def test_a_loader_that_says_when_it_is_done(garbage_of_a_loader: float) -> None:
+    """As Hugging Face's from_pretrained treats keys that the checkpoint lacks, and keys that it has."""
+    missing = SoftmaxCrossEntropy.from_counts(COUNTS)
+    missing.class_weights = torch.full((3,), garbage_of_a_loader)
+    missing._is_hf_initialized = True
+    assert torch.equal(missing(Z, Y), SoftmaxCrossEntropy(W)(Z, Y))
+    there = SoftmaxCrossEntropy.from_counts(COUNTS)
+    value: Any = torch.tensor([0.5, 1.0, 1.5])
+    there.class_weights = value
+    value._is_hf_initialized = True
+    there._is_hf_initialized = True
+    assert torch.equal(weights(there), value)
 
 
 def test_weights_that_nobody_knows_are_refused_until_they_come() -> None:
