@@ -69,6 +69,11 @@ def to_host(array: Any, name: str) -> tuple[Host, Callable[[Host], Any]]:
     """
     if isinstance(array, np.ndarray) or not is_array_api_obj(array):
         return _gathered(array, name), lambda result: result
+    if getattr(array, "requires_grad", False):
+        raise TypeError(
+            f"{name} must be plain numbers, got a {_kind(array)} that requires a gradient, which would get none here; "
+            f"pass {name}.detach()"
+        )
     return _fetched(array), lambda result: beside(result, array)
 
 
@@ -111,6 +116,8 @@ def _is_whole(value: Any) -> bool:
 
 
 _NO_SEQUENCE: tuple[tuple[Any, str], ...] = (
+    (type(None), "pass the numbers"),
+    (str | bytes, "text is no array, not even of digits"),
     (Mapping, "counts by class index go to class_weights as they are; for others pass an array"),
     (AbstractSet, "a set has no order and holds nothing twice: pass the array that it was made of"),
     (MappingView, "pass the dictionary itself, whose keys say which class a number is of"),

@@ -191,7 +191,8 @@ def _weights(class_weights: Any, size: int) -> Array:
 
 def _check_arrays(logits: Array, targets: Array, axis: int, where: Array | None) -> int:
     """Check dtypes and static shapes; return the class axis counted from the front."""
-    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits")
+    other = "targets" if ops.is_floating(targets) else None
+    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits", targets=other)
     axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
     checks.targets(
         targets.shape, targets.dtype,

@@ -189,7 +189,8 @@ def _check_tensors(
         if value is not None:
             checks.instance(value, Tensor, name, "make it with torch.as_tensor, once, before the training loop")
             checks.same_device(value.device, input.device, name=name, like="input")
-    checks.floating_logits(input.is_floating_point(), input.dtype, logits="input")
+    other = "target" if target.is_floating_point() else None
+    checks.floating_logits(input.is_floating_point(), input.dtype, logits="input", targets=other)
     one_sample = input.ndim == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
     axis = checks.class_axis(input.shape, 0 if one_sample else dim, logits="input", axis_name="dim")
     is_floating = target.is_floating_point()

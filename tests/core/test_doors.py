@@ -122,6 +122,8 @@ class TestLabels:
             (np.array([0.0, 1.0]), TypeError, "got float64; cast them"),
             ([True, False], TypeError, "got bool; cast them"),
             (Counter([0, 1]), TypeError, "got a Counter"),
+            (None, TypeError, "must be an array or a list, got a NoneType"),
+            ("012", TypeError, "got a str; text is no array"),
             (map(int, "01"), TypeError, "got a map; pass list(...)"),
             ({0, 1}, TypeError, "got a set"),
             ([[0], [1, 2]], ValueError, "numbers of one shape, got a list"),

@@ -23,6 +23,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: sigmoid_cross_entropy(Z, Z[:, :2]), ValueError, "got float32 of shape (4, 2)"),
     (lambda: softmax_cross_entropy(Z, Z[:, 0]), ValueError, "cast class indices in targets to integers"),
     (lambda: softmax_cross_entropy(Z, Z > 0), TypeError, "targets must be integers or floats, got bool"),
+    (lambda: softmax_cross_entropy(Y, Z), TypeError, "swap logits and targets"),
     (lambda: softmax_cross_entropy(Z.astype(int), Y), TypeError, "logits must be floating point (raw scores of the model), got int32"),
     (lambda: softmax_cross_entropy(Z.astype(complex), Y), TypeError, "logits must be floating point (raw scores of the model), got complex64"),
     (lambda: softmax_cross_entropy(Z, Y, jnp.ones(4)), ValueError, "class_weights must have shape (3,), one for each class, got (4,)"),

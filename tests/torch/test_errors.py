@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cbcore import class_weights
 from cbcore_torch import SigmoidFocalLoss, SoftmaxCrossEntropy, sigmoid_focal_loss, softmax_cross_entropy
 
 Z, Y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
@@ -19,11 +20,13 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: softmax_cross_entropy(Z, Z[:, :2]), ValueError, "got torch.float32 of shape (4, 2)"),
     (lambda: softmax_cross_entropy(Z, Y.float()), ValueError, "cast class indices in target to integers"),
     (lambda: softmax_cross_entropy(Z, Z > 0), TypeError, "target must be integers or floats, got torch.bool"),
+    (lambda: softmax_cross_entropy(Y, Z), TypeError, "swap input and target"),
     (lambda: softmax_cross_entropy(Z.long(), Y), TypeError, "input must be floating point (raw scores of the model), got torch.int64"),
     (lambda: softmax_cross_entropy(Z, Y, torch.ones(4)), ValueError, "class_weights must have shape (3,), one for each class, got (4,)"),
     (lambda: softmax_cross_entropy(Z, Y, np.ones(3)), TypeError, "class_weights must be a torch.Tensor, got numpy.ndarray; make it with torch.as_tensor, once, before the training loop"),  # type: ignore[arg-type]
     (lambda: softmax_cross_entropy(Z, [0, 1, 2, 0]), TypeError, "target must be a torch.Tensor, got builtins.list"),  # type: ignore[arg-type]
     (lambda: softmax_cross_entropy(Z, Y, sample_weight=torch.ones(4, 1)), ValueError, "sample_weight must have shape (4,), one for each sample, got (4, 1)"),
+    (lambda: class_weights([5, 2], torch.nn.Parameter(torch.tensor(0.9))), TypeError, "beta must be plain numbers, got a Parameter that requires a gradient"),
     (lambda: softmax_cross_entropy(Z, Y, dim=2), ValueError, "dim must name an axis of input, got 2 for input of shape (4, 3)"),
     (lambda: softmax_cross_entropy(Z, Y, dim=-3), ValueError, "dim must be at least -2, got -3"),
     (lambda: softmax_cross_entropy(Z, Y, reduction="batchmean"), ValueError, "reduction must be one of 'none', 'sum', 'mean', 'weighted_mean'; got 'batchmean'"),
