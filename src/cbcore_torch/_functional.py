@@ -152,7 +152,7 @@ def _loss(
 ) -> Tensor:
     label_smoothing = checks.loss_options(reduction, _plain(label_smoothing))
     unlabelled_weight = checks.unlabelled_weight(_plain(unlabelled_weight))
-    ignored = checks.ignored(ignore_index, "ignore_index")
+    dim, ignored = _plain(dim), checks.ignored(_plain(ignore_index), "ignore_index")
     if ignored is not None and not -(2**63) < ignored < 2**63:
         ignored = None  # no target of 64 bits has it
     axis = _check_tensors(input, target, class_weights, dim, sample_weight)

@@ -116,6 +116,21 @@ def test_compiled_options_may_change(cls: Any, option: str, values: tuple[float,
         torch.testing.assert_close(compiled(LOGITS, INDEX.clamp(0)), module(LOGITS, INDEX.clamp(0)))
 
 
+@each_loss
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("ignore_index", (-100, 1, 2, 3)), ("dim", (1, -1, 0, 1)), ("unlabelled_weight", (0.5, 2, 3))],
+)
+def test_compiled_functions_take_options_that_change(loss: Any, option: str, values: tuple[float, ...]) -> None:
+    """Likewise of a function that stays compiled, whatever others were compiled before with other options."""
+    torch.compiler.reset()
+    logits, targets = LOGITS[:4], torch.eye(4) if option == "unlabelled_weight" else INDEX[:4].clamp(0)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for value in values:
+        options = {option: value}
+        torch.testing.assert_close(compiled(logits, targets, **options), loss(logits, targets, **options))
+
+
 @pytest.mark.parametrize("cls", MODULES)
 def test_functional_call(cls: Any) -> None:
     module = cls(torch.ones(4, dtype=torch.float64))
