@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from cbcore import _formulas as formulas
+from cbcore import _kinds as kinds
 from cbcore._arrays import Host
+from cbcore._kinds import Kind
 from cbcore._ops import Array, Ops
 
 _BLOCK = 1 << 16  # logits: the temporaries of a block stay in the cache
@@ -35,20 +37,20 @@ def in_row_blocks(sample_loss: formulas.SampleLoss) -> formulas.SampleLoss:
     return blocked
 
 
-def takes(logits: Host, targets: Host, gamma: float | None, label_smoothing: float) -> bool:
+def takes(logits: Host, targets: Host, kind: Kind, label_smoothing: float) -> bool:
     """Tell whether the numba kernels of the extra `fast` give this loss."""
     return (
         logits.dtype == np.float32
         and logits.size >= _LARGE
         and targets.dtype.kind in "iu"
         and not label_smoothing
-        and (gamma is None or gamma < GAMMA_LIMIT)
+        and kinds.is_fused(kind, GAMMA_LIMIT)
         and numba_is_installed()
     )
 
 
 def loss(
-    gamma: float | None,
+    kind: Kind,
     logits: Host,
     targets: Host,
     class_weights: Host | None,
@@ -57,7 +59,7 @@ def loss(
     valid: Host | None,
     reduction: str,
 ) -> Any:
-    """Return the loss of float32 logits and class indices that are in range; `gamma` is None for softmax."""
+    """Return the loss of float32 logits and class indices that are in range."""
     from cbcore import _kernels
 
     z = np.ascontiguousarray(np.moveaxis(logits, axis, -1)).reshape(-1, logits.shape[axis])
@@ -66,5 +68,5 @@ def loss(
     weights = None if class_weights is None else np.ascontiguousarray(class_weights, np.float32)
     scale = _kernels.row_scale(index, weights, None, -1, reduction)
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    losses, _ = _kernels.run(z, index, scale, gamma, threads=threads, with_gradient=False)
+    losses, _ = _kernels.run(z, index, scale, kinds.power(kind), threads=threads, with_gradient=False)
     return losses.reshape(targets.shape) if reduction == "none" else losses.sum()

@@ -10,6 +10,7 @@ from cbcore import _formulas as formulas
 from cbcore import _fused as fused
 from cbcore import _ops as ops
 from cbcore._arrays import aligned, beside, namespace_of, place, to_host, unmasked
+from cbcore._kinds import Kind, OneVsAll, Softmax
 
 
 def softmax_cross_entropy(
@@ -72,7 +73,7 @@ def softmax_cross_entropy(
     2.754769
     """
     return _loss(
-        formulas.softmax_cross_entropy, None, logits, targets, class_weights,
+        Softmax(), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -119,7 +120,7 @@ def sigmoid_cross_entropy(
     1.094167
     """
     return _loss(
-        formulas.sigmoid_focal_loss(0.0), 0.0, logits, targets, class_weights,
+        OneVsAll(), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -167,16 +168,14 @@ def sigmoid_focal_loss(
     >>> float(sigmoid_focal_loss(logits, np.array([0, 1]), gamma=2.0).round(6))
     1.579987
     """
-    gamma = checks.gamma(gamma)
     return _loss(
-        formulas.sigmoid_focal_loss(gamma), gamma, logits, targets, class_weights,
+        OneVsAll(checks.gamma(gamma)), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
 def _loss(
-    sample_loss: formulas.SampleLoss,
-    gamma: float | None,
+    kind: Kind,
     logits: Any,
     targets: Any,
     class_weights: Any,
@@ -229,9 +228,10 @@ def _loss(
         # The default integer of the device: narrow ones cannot hold C.
         integer = np.intp if isinstance(logits, np.ndarray) else xp.arange(1, device=place(logits)).dtype
         targets = xp.astype(targets, integer, copy=False)
+    sample_loss = kind.sample_loss
     if isinstance(logits, np.ndarray):
-        if fused.takes(logits, targets, gamma, label_smoothing):
-            return fused.loss(gamma, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
+        if fused.takes(logits, targets, kind, label_smoothing):
+            return fused.loss(kind, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
         sample_loss = fused.in_row_blocks(sample_loss)
     return formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, class_weights,

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
+from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore_torch import _fused as fused
 from cbcore_torch import _ops as ops
 
-_SIGMOID = formulas.sigmoid_focal_loss(0.0)
 _NOTHING = -0x4B1D_0000_0000_0001  # an index that no target has: nothing is ignored
 
 
@@ -71,7 +71,7 @@ def softmax_cross_entropy(
     tensor(2.7548)
     """
     return _loss(
-        formulas.softmax_cross_entropy, None, input, target, class_weights,
+        Softmax(), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -101,7 +101,7 @@ def sigmoid_cross_entropy(
     tensor(1.0942)
     """
     return _loss(
-        _SIGMOID, 0.0, input, target, class_weights,
+        OneVsAll(), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -130,16 +130,14 @@ def sigmoid_focal_loss(
     >>> sigmoid_focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
     tensor(1.5800)
     """
-    gamma = checks.gamma(_plain(gamma))
     return _loss(
-        formulas.sigmoid_focal_loss(gamma), gamma, input, target, class_weights,
+        OneVsAll(checks.gamma(_plain(gamma))), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
 def _loss(
-    sample_loss: formulas.SampleLoss,
-    gamma: float | None,
+    kind: Kind,
     input: Tensor,
     target: Tensor,
     class_weights: Tensor | None,
@@ -158,15 +156,15 @@ def _loss(
     axis = _check_tensors(input, target, class_weights, dim, sample_weight)
     if not target.is_floating_point():
         target = target.long()
-    if fused.takes(input, target, class_weights, sample_weight, label_smoothing, gamma):
+    if fused.takes(input, target, class_weights, sample_weight, label_smoothing, kind):
         return fused.loss(
-            sample_loss, gamma, input, target, class_weights,
+            kind, input, target, class_weights,
             axis=axis, ignore_index=_NOTHING if ignored is None else ignored, sample_weight=sample_weight,
             reduction=reduction,
         )  # fmt: skip
     valid = None if ignored is None or target.is_floating_point() else target != ignored
     loss: Tensor = formulas.class_balanced_loss(
-        ops, sample_loss, input, target, class_weights,
+        ops, kind.sample_loss, input, target, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
         unlabelled_weight=unlabelled_weight,
     )  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cbcore import _formulas as formulas
+from cbcore import _kinds as kinds
 from cbcore._fused import GAMMA_LIMIT, numba_is_installed
+from cbcore._kinds import Kind
 from cbcore_torch import _cuda, _numba, _row_blocks, _small
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call
@@ -58,7 +59,7 @@ def takes(
     class_weights: Tensor | None,
     sample_weight: Tensor | None,
     label_smoothing: float,
-    gamma: float | None,
+    kind: Kind,
 ) -> bool:
     """Tell whether the fused path gives this loss. All are questions about kinds and modes, none about values."""
     return (
@@ -67,7 +68,7 @@ def takes(
         and input.numel() > 0
         and not target.is_floating_point()
         and not label_smoothing
-        and (gamma is None or gamma < GAMMA_LIMIT)
+        and kinds.is_fused(kind, GAMMA_LIMIT)
         and not (class_weights is not None and class_weights.requires_grad)
         and not (sample_weight is not None and sample_weight.requires_grad)
         and not modes.traced()
@@ -79,8 +80,7 @@ def _on_gpu(input: Tensor) -> bool:
 
 
 def loss(
-    sample_loss: formulas.SampleLoss,
-    gamma: float | None,
+    kind: Kind,
     input: Tensor,
     target: Tensor,
     class_weights: Tensor | None,
@@ -90,8 +90,8 @@ def loss(
     sample_weight: Tensor | None,
     reduction: str,
 ) -> Tensor:
-    """Return the loss; `gamma` is None for softmax, and `sample_loss` the same loss as a formula."""
-    z, classes = input, input.shape[axis]
+    """Return the loss of a call that `takes` has accepted."""
+    z, classes, gamma = input, input.shape[axis], kinds.power(kind)
     flat = z.ndim == 2 and axis == 1
     if flat and sample_weight is None and (gamma is None or (gamma in _small.GAMMAS and kernels() is _row_blocks)):
         value = _small.loss(gamma, z, target, class_weights, ignore_index=ignore_index, reduction=reduction)
@@ -104,7 +104,7 @@ def loss(
     on_gpu = _on_gpu(input)
     row_scale = _cuda.row_scale if on_gpu else kernels().row_scale
     scale = row_scale(target, class_weights, sample_weight, ignore_index, reduction, classes)
-    call = Call(sample_loss, gamma, target, scale, ignore_index, reduction)
+    call = Call(kind, target, scale, ignore_index, reduction)
     function, z = (_cuda.TritonLoss, z) if on_gpu else (FusedLoss, z.contiguous())
     wanted = on_gpu or (z.requires_grad and torch.is_grad_enabled())  # inside a Function gradients are always off
     fused: Tensor = function.apply(z, call) if wanted else _value(z, call, False)[0]  # type: ignore[no-untyped-call]

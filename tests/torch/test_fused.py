@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import cbcore_torch
+from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _fused
 from tests.support.torch_adapter import LOSSES, force
 
@@ -19,6 +20,8 @@ Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
 PATHS = ["numba", "row blocks", "small"]
+
+FOCAL = OneVsAll(0.5)
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -30,23 +33,23 @@ def composite(function: Any) -> Any:
 
 
 def test_what_takes_the_fused_path() -> None:
-    assert _fused.takes(Z, Y, W, W[:1], 0.0, 0.5)
-    assert _fused.takes(Z.bfloat16(), Y, None, None, 0.0, None)
+    assert _fused.takes(Z, Y, W, W[:1], 0.0, FOCAL)
+    assert _fused.takes(Z.bfloat16(), Y, None, None, 0.0, Softmax())
     learned = W.clone().requires_grad_()
     refused: list[tuple[Any, ...]] = [
-        (Z.double(), Y, W, None, 0.0, 0.5),
-        (Z.half(), Y, W, None, 0.0, 0.5),
-        (Z.to("meta"), Y.to("meta"), None, None, 0.0, 0.5),
-        (Z[:0], Y[:0], W, None, 0.0, 0.5),
-        (Z, Z.softmax(1), W, None, 0.0, 0.5),
-        (Z, Y, W, None, 0.1, 0.5),
-        (Z, Y, learned, None, 0.0, 0.5),
-        (Z, Y, W, learned, 0.0, 0.5),
-        (Z, Y, W, None, 0.0, 16.0),
+        (Z.double(), Y, W, None, 0.0, FOCAL),
+        (Z.half(), Y, W, None, 0.0, FOCAL),
+        (Z.to("meta"), Y.to("meta"), None, None, 0.0, FOCAL),
+        (Z[:0], Y[:0], W, None, 0.0, FOCAL),
+        (Z, Z.softmax(1), W, None, 0.0, FOCAL),
+        (Z, Y, W, None, 0.1, FOCAL),
+        (Z, Y, learned, None, 0.0, FOCAL),
+        (Z, Y, W, learned, 0.0, FOCAL),
+        (Z, Y, W, None, 0.0, OneVsAll(16.0)),
     ]
     assert not any(_fused.takes(*arguments) for arguments in refused)
     with torch.autograd.forward_ad.dual_level():
-        assert not _fused.takes(Z, Y, W, None, 0.0, 0.5)
+        assert not _fused.takes(Z, Y, W, None, 0.0, FOCAL)
 
 
 @each_path
