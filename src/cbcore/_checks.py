@@ -241,6 +241,9 @@ def enough_samples(available: Host, keep: Host) -> None:
 
 def one_of_beta_and_num_prototypes(beta: Any, num_prototypes: Any) -> None:
     """Check that exactly one of the two ways to give beta is used."""
+    for name, value in (("beta", beta), ("num_prototypes", num_prototypes)):
+        if isinstance(value, str | bytes):
+            raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}")
     if (beta is None) == (num_prototypes is None):
         came = "neither" if beta is None else f"beta={beta!r} and num_prototypes={num_prototypes!r}"
         raise ValueError(f"exactly one of beta and num_prototypes must be given, got {came}; N = 1 / (1 - beta)")
