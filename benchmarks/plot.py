@@ -18,14 +18,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: told ap
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def save(runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Draw the runs and write PNG and SVG; the same data give the same bytes."""
+def save(runs: Sequence[Run], stem: Path) -> Path:
+    """Draw the runs and write SVG; the same data give the same bytes."""
     mpl.rcParams["svg.hashsalt"] = "cbcore"
     figure = draw(runs)
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    figure.savefig(paths[0], dpi=150, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"Date": None})
-    return paths
+    path = stem.with_suffix(".svg")
+    figure.savefig(path, metadata={"Date": None})
+    return path
 
 
 def draw(runs: Sequence[Run]) -> Figure:

@@ -1,9 +1,8 @@
 """What was measured, as data: written to JSON and CSV, read back, and set in relation."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.problem import Kind, Problem
@@ -103,8 +102,13 @@ def merged(old: Iterable[Run], new: Run) -> list[Run]:
 
 
 def write_json(runs: Sequence[Run], path: Path) -> None:
-    """Write everything."""
-    path.write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n")
+    """Write everything, a record a line."""
+    texts = []
+    for run in runs:
+        about = asdict(run)
+        records = ",\n".join(json.dumps(record) for record in about.pop("records"))
+        texts.append(f'{json.dumps(about)[:-1]}, "records": [\n{records}\n]}}')
+    path.write_text("[" + ",\n".join(texts) + "]\n")
 
 
 def read_json(path: Path) -> list[Run]:
@@ -115,11 +119,3 @@ def read_json(path: Path) -> list[Run]:
         Run(**{**run, "records": [Record(**record) for record in run["records"]]})
         for run in json.loads(path.read_text())
     ]
-
-
-def write_csv(runs: Sequence[Run], path: Path) -> None:
-    """Write the records, one a line."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Record)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(record) for run in runs for record in run.records)

@@ -15,7 +15,7 @@ from benchmarks import machine
 from benchmarks.fresh import ROOT, in_child
 from benchmarks.measure import FULL, TINY, Plan, measure
 from benchmarks.problem import DTYPES, LOSSES, SHAPES, Candidate, Problem, deviation
-from benchmarks.records import Record, Run, merged, read_json, write_csv, write_json
+from benchmarks.records import Record, Run, merged, read_json, write_json
 from benchmarks.table import page, section
 from benchmarks.targets import HUGE
 
@@ -43,13 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write(run: Run, out: Path, store: Path) -> None:
-    """Add a run to what was measured before, and write the page, the CSV and the picture of all."""
+    """Add a run to what was measured before, and write the page and the picture of all."""
     from benchmarks import plot
 
     out.parent.mkdir(parents=True, exist_ok=True)
     runs = merged(read_json(store), run)
     write_json(runs, store)
-    write_csv(runs, out.with_suffix(".csv"))
     plot.save(runs, out)
     out.write_text(page(runs, out.with_suffix(".svg").name))
     print(f"\nPage: {out}")

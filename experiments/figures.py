@@ -32,8 +32,7 @@ def new_figure(columns: int, width: float = 11, height: float = 4.2) -> tuple[Fi
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write PNG and SVG, the same bytes every time."""
-    figure.savefig(folder / f"{name}.png", dpi=150)
+    """Write SVG, the same bytes every time."""
     with mpl.rc_context({"svg.hashsalt": "cbcore"}):
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 

@@ -78,7 +78,7 @@ def render(paper: dict[str, Any], groups: Sequence[Group], counts: Mapping[str, 
         "subtraction restores the probabilities of the *training* distribution, which a balanced test set does not "
         "have.",
         tables.calibration(groups) if groups else tables.NOT_RUN.capitalize() + ".",
-        *(f"## {title}\n\n![{title}]({name}.png)" for name, title in FIGURES.items()),
+        *(f"## {title}\n\n![{title}]({name}.svg)" for name, title in FIGURES.items()),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -151,14 +151,13 @@ def test_figures_are_drawn_and_the_same_every_time(tmp_path):
     assert run(tmp_path, "--counts", str(counts)) == text
     assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == first
     for name in FIGURES:
-        assert f"]({name}.png)" in text
-        assert first[f"{name}.png"].startswith(b"\x89PNG")
+        assert f"]({name}.svg)" in text
         ElementTree.fromstring(first[f"{name}.svg"])
 
 
 def test_figures_are_drawn_without_results(tmp_path):
     run(tmp_path)
-    assert {path.stem for path in (tmp_path / "report").glob("*.png")} == set(FIGURES)
+    assert {path.stem for path in (tmp_path / "report").glob("*.svg")} == set(FIGURES)
 
 
 def test_curves_are_the_mean_of_the_tested_epochs(tmp_path):
