@@ -74,7 +74,8 @@ def environment(name: str) -> Path:
 
 def run_tests(python: Path, tests: Sequence[str]) -> tuple[bool, str]:
     """Run a part of the tests; return whether all passed, and how many did."""
-    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # Without CI, under which a framework that is not there is a failure: here all but one are not there, on purpose.
+    environ = {key: value for key, value in os.environ.items() if key not in ("CI", "PYTHONPATH")}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     result = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     if result.returncode:
