@@ -97,7 +97,11 @@ def required(name: str) -> dict[str, str]:
     """Return the lowest version of each requirement of an extra, as pyproject.toml states it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = project["dependencies"] if name == "core" else project["optional-dependencies"][name]
-    return {found[1]: found[2] for text in texts if (found := re.fullmatch(r"([\w-]+)>=([\d.]+)", text))}
+    found = {text: re.fullmatch(r"([\w-]+)>=([\d.]+)", text) for text in texts}
+    odd = [text for text, match in found.items() if match is None]
+    if odd:
+        raise SystemExit(f"floors: requirements must be plain lower bounds, got {', '.join(odd)}")
+    return {match[1]: match[2] for match in found.values() if match}
 
 
 if __name__ == "__main__":
