@@ -67,14 +67,20 @@ def to_host(array: Any, name: str) -> tuple[Host, Callable[[Host], Any]]:
 
     `name` is that of the argument, for errors about what is no array.
     """
+    if isinstance(array, np.ndarray) and array.dtype != object:
+        return unmasked(array, name), _as_it_is
     if isinstance(array, np.ndarray) or not is_array_api_obj(array):
-        return _gathered(array, name), lambda result: result
+        return _gathered(array, name), _as_it_is
     if getattr(array, "requires_grad", False):
         raise TypeError(
             f"{name} must be plain numbers, got a {_kind(array)} that requires a gradient, which would get none here; "
             f"pass {name}.detach()"
         )
     return _fetched(array), lambda result: beside(result, array)
+
+
+def _as_it_is(result: Host) -> Host:
+    return result
 
 
 def unmasked(array: Any, name: str) -> Any:

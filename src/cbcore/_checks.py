@@ -293,10 +293,10 @@ def unlabelled_weight(value: Any) -> float | None:
 
 def class_axis(shape: Shape, axis: Any, *, logits: str, axis_name: str) -> int:
     """Check the class axis of the logits; return it counted from the front."""
-    integer(axis, axis_name, at_least=-len(shape))
+    axis = integer(axis, axis_name, at_least=-len(shape))
     if axis >= len(shape):
         raise ValueError(f"{axis_name} must name an axis of {logits}, got {axis} for {logits} of shape {_text(shape)}")
-    front = int(axis) % len(shape)
+    front: int = axis % len(shape)
     if shape[front] is None:
         raise ValueError(
             f"{logits} must have a known number of classes on axis {axis}, got shape {_text(shape)}; "

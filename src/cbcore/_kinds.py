@@ -42,4 +42,8 @@ def is_fused(kind: Kind, gamma_limit: float) -> bool:
 
 def power(kind: Kind) -> float | None:
     """Return what fused kernels are told of a kind that they know: gamma, or None for softmax."""
-    return kind.gamma if isinstance(kind, OneVsAll) else None
+    if type(kind) is Softmax:
+        return None
+    if type(kind) is OneVsAll:
+        return kind.gamma
+    raise TypeError(f"kind must be one that fused kernels know, got {kind!r}; ask is_fused before")

@@ -22,8 +22,7 @@ def class_axis(y_pred: Tensor, axis: int, y_true: Any = None) -> int:
         swapped = y_true is not None and tf.convert_to_tensor(y_true).dtype.is_floating
         checks.floating_logits(False, y_pred.dtype.name, logits="y_pred", targets="y_true" if swapped else None)
     checks.known_rank(y_pred.shape.rank, name="y_pred")
-    axis = checks.integer(arguments.plain(axis), "axis", at_least=-y_pred.shape.rank)
-    return checks.class_axis(y_pred.shape, axis, logits="y_pred", axis_name="axis")
+    return checks.class_axis(y_pred.shape, arguments.plain(axis), logits="y_pred", axis_name="axis")
 
 
 def labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:

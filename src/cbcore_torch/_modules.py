@@ -135,7 +135,6 @@ class _ClassBalancedLoss(nn.Module):
         Loaders assign memory as it comes for what a checkpoint lacks. If it holds no weights, the loss refuses to
         compute until it does; if it seems to, only the word of a loader that it has made the module ready tells.
         """
-        super().__setattr__(name, value)
         if name == "class_weights" and isinstance(value, Tensor):
             _check_kind(value)
             host = _host(value)
@@ -143,6 +142,7 @@ class _ClassBalancedLoss(nn.Module):
             if sound and host is not None:
                 checks.weights_values(host)
             self._unknown = None if sound else (value, _version(value))
+        super().__setattr__(name, value)
         if name == "_is_hf_initialized" and value and self._made is not None:  # of Hugging Face's from_pretrained
             weights = self.class_weights
             if weights is not None and not getattr(weights, name, False):  # on a buffer: it came from the checkpoint

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cbcore import _fused as numpy_fused
+from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
 from cbcore._ops import Array, Ops
 from cbcore_torch import _functional
@@ -56,3 +57,8 @@ def test_numpy_sends_a_kind_that_it_does_not_know_to_its_formula(
     monkeypatch.setattr(numpy_fused, *limit)
     value = numpy_losses._loss(Shifted(), Z, Y, None, -1, None, "mean", 0.0, None)
     np.testing.assert_allclose(value, TRUTH, rtol=1e-6)
+
+
+def test_no_kernel_is_told_that_an_unknown_kind_is_softmax() -> None:
+    with pytest.raises(TypeError, match="must be one that fused kernels know"):
+        kinds.power(Shifted())

@@ -83,6 +83,7 @@ def test_a_loader_that_assigns_memory_as_it_comes() -> None:
         criterion.class_weights = torch.tensor([900.0, 90, 10])
     with pytest.raises(TypeError, match="class_weights must be floating point, got"):
         criterion.class_weights = torch.tensor([900, 90, 10])
+    assert torch.equal(criterion(Z, Y), SoftmaxCrossEntropy(W)(Z, Y))  # what is refused changes nothing
     SoftmaxCrossEntropy().reset_parameters()
 
 
