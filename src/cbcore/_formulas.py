@@ -133,60 +133,76 @@ def class_balanced_loss(
     unlabelled_weight: float | None = None,
     in_range: bool = False,
 ) -> Array:
-    """Return the weighted loss of each sample, reduced. Arguments are checked already.
+    """Return the weighted loss of each sample, reduced. Arguments are checked already; see `row_scale`.
 
     `valid` is False for samples that are ignored whatever their logits and targets hold, NaN included: both are
-    replaced before the formula, so that no NaN reaches a gradient. A valid sample whose target index lies outside
-    [0, C) gets NaN, its gradient too, never another class; `in_range` says that there is none, which saves a small
-    batch on the host a fifth of its time.
+    replaced before the formula, so that no NaN reaches a gradient.
     """
     z = ops.upcast(logits)
+    targets, scale = row_scale(
+        ops, targets, class_weights, z, axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction,
+        unlabelled_weight=unlabelled_weight, in_range=in_range,
+    )  # fmt: skip
+    if valid is not None:
+        z = ops.where(ops.expand_dims(valid, axis), z, 0.0)
+    loss = sample_loss(ops, z, targets, axis, label_smoothing)
+    loss = loss if scale is None else loss * scale
+    return loss if reduction == "none" else ops.sum(loss)
+
+
+def row_scale(
+    ops: Ops,
+    targets: Array,
+    class_weights: Array | None,
+    z: Array,
+    *,
+    axis: int,
+    valid: Array | None,
+    sample_weight: Array | None,
+    reduction: str,
+    unlabelled_weight: float | None = None,
+    in_range: bool = False,
+) -> tuple[Array, Array | None]:
+    """Return the targets, safe to index with, and what the loss of each sample is multiplied by; None for 1.
+
+    Class weight (or the mean over soft labels) times sample weight, divided by what `reduction` asks for, in the dtype
+    of the logits `z`. It is 0 where `valid` is False, and NaN where an index lies outside [0, C): never another class;
+    `in_range` says that there is none, which saves a small batch on the host a fifth of its time.
+
+    "mean" divides by the number of valid samples, as the authors' code does for all three losses: only so do gradient
+    accumulation and data parallelism give the full-batch gradient. "weighted_mean" divides by their weights. A batch
+    with nothing valid gives 0.
+    """
+    scale = None
     one_index = not ops.is_floating(targets)
     if not one_index:
         targets = ops.cast(targets, z)
     if valid is not None:
-        rows = ops.expand_dims(valid, axis)
-        z = ops.where(rows, z, 0.0)
-        targets = ops.where(valid if one_index else rows, targets, 0)
-    look = one_index and not in_range
-    if look:
+        targets = ops.where(valid if one_index else ops.expand_dims(valid, axis), targets, 0)
+    if one_index and not in_range:
         is_class = (targets >= 0) & (targets < z.shape[axis])
         targets = ops.where(is_class, targets, 0)
-
-    loss = sample_loss(ops, z, targets, axis, label_smoothing)
-    weight = None
-    if class_weights is not None:
-        weight = row_weight(ops, targets, ops.cast(class_weights, z), axis, unlabelled_weight)
-    if sample_weight is not None:
-        sample_weight = ops.cast(sample_weight, z)
-        weight = sample_weight if weight is None else weight * sample_weight
-    if weight is not None:
-        loss = loss * weight
-    if look:
         # By product: a choice would give such a sample the gradient 0, and training would go on without it. By 0 / 0:
         # no NaN is made where all is well, which a debugger of NaNs would stop at.
-        one = ops.cast(is_class, loss)
-        loss = loss * (one / one)
+        one = ops.cast(is_class, z)
+        scale = one / one
+    is_weighted = class_weights is not None or sample_weight is not None
+    if class_weights is not None:
+        weight = row_weight(ops, targets, ops.cast(class_weights, z), axis, unlabelled_weight)
+        scale = weight if scale is None else scale * weight
+    if sample_weight is not None:
+        sample_weight = ops.cast(sample_weight, z)
+        scale = sample_weight if scale is None else scale * sample_weight
     if valid is not None:
-        loss = ops.where(valid, loss, 0.0)
-    return reduce(ops, loss, weight, valid, reduction)
-
-
-def reduce(ops: Ops, loss: Array, weight: Array | None, valid: Array | None, reduction: str) -> Array:
-    """Reduce weighted sample losses; a batch with nothing valid gives 0.
-
-    "mean" divides by the number of valid samples, as the authors' code does for all three losses: only so do
-    gradient accumulation and data parallelism give the full-batch gradient. "weighted_mean" divides by their weights.
-    """
-    if reduction == "none":
-        return loss
-    total = ops.sum(loss)
-    if reduction == "sum":
-        return total
-    if reduction == "weighted_mean" and weight is not None:
-        divisor = ops.sum(weight if valid is None else ops.where(valid, weight, 0.0))
+        counted = ops.cast(valid, z)
+        scale = ops.where(valid, counted if scale is None else scale, 0.0)
+    if reduction in ("none", "sum"):
+        return targets, scale
+    if reduction == "weighted_mean" and is_weighted:
+        divisor = ops.sum(scale)
     elif valid is not None:
-        divisor = ops.sum(ops.cast(valid, loss))
+        divisor = ops.sum(counted)
     else:
-        return total / ops.size(loss)
-    return total / ops.where(divisor != 0, divisor, 1.0)
+        count = ops.size(z) / z.shape[axis]
+        return targets, 1 / count if scale is None else scale / count
+    return targets, scale / ops.where(divisor != 0, divisor, 1.0)

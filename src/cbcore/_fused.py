@@ -9,6 +9,7 @@ import numpy as np
 
 from cbcore import _formulas as formulas
 from cbcore import _kinds as kinds
+from cbcore import _ops as ops
 from cbcore._arrays import Host
 from cbcore._kinds import Kind
 from cbcore._ops import Array, Ops
@@ -63,10 +64,16 @@ def loss(
     from cbcore import _kernels
 
     z = np.ascontiguousarray(np.moveaxis(logits, axis, -1)).reshape(-1, logits.shape[axis])
-    index = targets if valid is None else np.where(valid, targets, -1)
-    index = np.ascontiguousarray(index, np.int64).reshape(-1)
-    weights = None if class_weights is None else np.ascontiguousarray(class_weights, np.float32)
-    scale = _kernels.row_scale(index, weights, None, -1, reduction)
+    index, scale = formulas.row_scale(
+        ops, targets.reshape(-1), class_weights, z, axis=1, valid=None if valid is None else valid.reshape(-1),
+        sample_weight=None, reduction=reduction, in_range=True,
+    )  # fmt: skip
+    index = np.ascontiguousarray(index, np.int64)
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    losses, _ = _kernels.run(z, index, scale, kinds.power(kind), threads=threads, with_gradient=False)
+    losses, _ = _kernels.run(z, index, as_rows(scale, len(z)), kinds.power(kind), threads=threads, with_gradient=False)
     return losses.reshape(targets.shape) if reduction == "none" else losses.sum()
+
+
+def as_rows(scale: Any, rows: int) -> Host:
+    """Return what `cbcore._formulas.row_scale` gives as the kernels take it."""
+    return np.full(rows, 1.0 if scale is None else scale, np.float32) if np.ndim(scale) == 0 else scale

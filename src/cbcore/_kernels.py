@@ -271,54 +271,10 @@ def softmax(z, targets, scale, gradient, losses, start, stop):
         row[k] = _as_element(factor * _exp(target - top) - scale[i], row)
 
 
-@_exactly
-def _row_scale(targets, class_weights, sample_weight, ignore_index, divisor, scale):
-    """Fold class weight, sample weight, ignored rows (0), targets out of range (NaN) and the divisor into one number.
-
-    An empty array of weights stands for none. The divisor is 0 for none, 1 for the valid rows, 2 for their weights.
-    """
-    classes, valid, total = class_weights.size, 0, 0.0
-    for i in range(targets.size):
-        k = targets[i]
-        scale[i] = _ZERO
-        if k != ignore_index:
-            weight: Any = _ONE
-            if classes:
-                weight = class_weights[k] if 0 <= k < classes else f32(np.nan)
-            if sample_weight.size:
-                weight *= sample_weight[i]
-            scale[i] = weight
-            valid += 1
-            total += weight
-    divided_by = total if divisor == 2 else np.float64(valid)
-    if divisor and divided_by != 0:
-        factor = f32(1 / divided_by)
-        for i in range(targets.size):
-            scale[i] *= factor
-
-
 # ---------------------------------------------------------------- calling them
 
 _KINDS: dict[float, tuple[int, ...]] = {0.0: (), 0.5: (0,), 1.0: (0, 0), 2.0: (0, 0, 0)}
-_DIVISORS = {"none": 0, "sum": 0, "mean": 1, "weighted_mean": 2}
-_NONE = np.empty(0, f32)
 _ALONE = 1 << 16  # logits: below this a second thread costs more than it brings
-
-
-def row_scale(
-    targets: Host, class_weights: Host | None, sample_weight: Host | None, ignore_index: int, reduction: str
-) -> Host:
-    """Return what each row's loss is multiplied by, float32 (N,); weights are float32."""
-    scale = np.empty(targets.size, f32)
-    _row_scale(
-        targets,
-        _NONE if class_weights is None else class_weights,
-        _NONE if sample_weight is None else sample_weight,
-        ignore_index,
-        _DIVISORS[reduction],
-        scale,
-    )
-    return scale
 
 
 def run(
@@ -330,7 +286,7 @@ def run(
     ----------
     z : C-contiguous array (N, C) of float32, or of uint16 holding the bits of bfloat16
     targets : int64 (N,)
-    scale : float32 (N,), from `row_scale`
+    scale : float32 (N,); 0 for a row that is ignored, whatever it holds, and NaN to make the row NaN
     gamma : float, or None for softmax
         Below 16.
     threads : int
