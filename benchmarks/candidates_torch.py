@@ -12,10 +12,10 @@ from torch.nn import functional
 
 import cbcore_torch
 from benchmarks.problem import BETA, Candidate, Data, MissingError, Outcome, Problem, data, optional
-from cbcore_torch import _fused, _row_blocks
+from cbcore_torch._paths import numba, only, small
 
-PATHS = ("numba", "row blocks", "composite")
-DEFAULT_PATHS = ("numba", "row blocks")
+PATHS = ("numba", "closed form", "composite")
+DEFAULT_PATHS = ("numba", "closed form")
 Loss: TypeAlias = Callable[[Tensor], Any]
 
 
@@ -72,16 +72,18 @@ def _ours(problem: Problem) -> Callable[..., Tensor]:
 @contextmanager
 def force(path: str) -> Iterator[None]:
     """Take one of `PATHS`, whichever the library would choose."""
-    if path == "composite":
-        patched: AbstractContextManager[Any] = patch.object(_fused, "takes", lambda *_: False)
-    elif path == "row blocks":
-        patched = patch.object(_fused, "kernels", lambda: _row_blocks)
-    elif path == "numba" and _fused.kernels() is _row_blocks:
+    if path == "numba" and not small.numba_is_installed():
         raise MissingError("path numba left out: numba is not installed")
-    else:
-        patched = nullcontext()
-    with patched:
+    if path == "compiled":
         yield
+        return
+    without = patch.object(small, "numba_is_installed", lambda: path == "numba")
+    with without, patch.object(numba, "numba_is_installed", lambda: path == "numba"):
+        if path == "composite":
+            with only(path):
+                yield
+        else:
+            yield
 
 
 # ---------------------------------------------------------------- peers: (problem, labels, weights, data) -> loss

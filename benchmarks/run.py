@@ -149,7 +149,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--losses", nargs="+", type=_loss, default=LOSSES, help="softmax, sigmoid, focal-GAMMA")
     add("--shapes", nargs="+", type=_shape, help="ROWSxCLASSES")
     add("--dtypes", nargs="+", choices=list(DTYPES), help="default: both for torch, float32 for the others")
-    add("--paths", nargs="+", help='of ours: numba, "row blocks", composite; graph, XLA')
+    add("--paths", nargs="+", help='of ours: numba, "closed form", composite; graph, XLA')
     add("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: of torch only")
     add("--tiny", action="store_true", help="small shapes, few rounds: shows that everything runs, times nothing")
     add("--out", type=Path, help="page to write (.md); CSV, JSON, PNG and SVG go beside it")

@@ -11,17 +11,17 @@ FAMILIES = ("softmax", "sigmoid", "focal")
 RATIOS = {
     ("torch", "numba", "float32"): (LARGE, (2.3, 7.0, 14.0)),
     ("torch", "numba", "bfloat16"): (WIDE, (1.6, 7.5, 14.0)),
-    ("torch", "row blocks", "float32"): (LARGE, (1.05, 1.6, 3.2)),
-    ("torch", "row blocks", "bfloat16"): (WIDE, (1.0, 1.8, 2.8)),
+    ("torch", "closed form", "float32"): (LARGE, (1.05, 1.6, 3.2)),
+    ("torch", "closed form", "bfloat16"): (WIDE, (1.0, 1.8, 2.8)),
     ("jax", "jit", "float32"): (LARGE, (0.95, 3.0, 5.5)),
     ("tf", "graph", "float32"): (LARGE, (1.4, 2.3, 2.2)),
     ("tf", "XLA", "float32"): (LARGE, (1.2, 1.0, 1.25)),
 }
 COPIES = (2.0, 1.8, 1.8)  # of the numba path on LARGE logits
-FRESH = {"row blocks": (4.0, 7.0, 20.0), "numba": (6.0, 25.0, 100.0)}  # ratio, 256 x 100,000, float32
-EXTRA = {"numba": (1.02, 1.02, 1.02), "row blocks": (1.05, 1.10, 1.15)}  # memory over the logits
+FRESH = {"closed form": (4.0, 7.0, 20.0), "numba": (6.0, 25.0, 100.0)}  # ratio, 256 x 100,000, float32
+EXTRA = {"numba": (1.02, 1.02, 1.02), "closed form": (1.05, 1.10, 1.15)}  # memory over the logits
 SMALL_SECONDS = (32e-6, 30e-6, 30e-6)  # of the numba path, 128 x 10, float32
-SMALL_RATIOS = (1.0, 0.95, 1.5)  # of the row blocks there
+SMALL_RATIOS = (1.0, 0.95, 1.5)  # of the closed form there
 
 # One GPU: (family, rows, classes, dtype) -> seconds; measured against a device copy of 3.0 TB/s.
 GPU_SECONDS = {

@@ -9,6 +9,7 @@ except ModuleNotFoundError as error:
 
 from cbcore_torch._functional import sigmoid_cross_entropy, sigmoid_focal_loss, softmax_cross_entropy
 from cbcore_torch._modules import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+from cbcore_torch._paths import paths
 from cbcore_torch._training import DeferredReweighting, init_prior_bias_, param_groups
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "init_prior_bias_",
     "param_groups",
+    "paths",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_cross_entropy",

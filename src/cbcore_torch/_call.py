@@ -1,4 +1,4 @@
-"""What the fused functions are given beside the logits."""
+"""What a loss is asked to compute: the record that every path is given, and the same as rows."""
 
 from typing import Any, NamedTuple
 
@@ -6,31 +6,92 @@ import torch
 from torch import Tensor
 
 from cbcore import _formulas as formulas
-from cbcore._kinds import Kind, power
+from cbcore._kinds import Kind
+from cbcore_torch import _modes as modes
 from cbcore_torch import _ops as ops
 
 
 class Call(NamedTuple):
-    """What a loss is computed from, beside the logits (N, C)."""
+    """Checked arguments of a loss; `axis` counts from the front, integer targets are int64."""
 
     kind: Kind
+    input: Tensor
     target: Tensor
-    scale: Any
-    ignore_index: int
+    class_weights: Tensor | None
+    sample_weight: Tensor | None
+    axis: int
+    ignored: int | None
     reduction: str
+    label_smoothing: float
+    unlabelled_weight: float | None
 
     @property
-    def gamma(self) -> float | None:
-        """What the kernels are told of the kind: None for softmax."""
-        return power(self.kind)
+    def valid(self) -> Tensor | None:
+        """False for the samples to ignore; None where nothing can be."""
+        return None if self.ignored is None or self.target.is_floating_point() else self.target != self.ignored
+
+    @property
+    def is_flat(self) -> bool:
+        """Tell whether the input is rows of classes already."""
+        return self.input.ndim == 2 and self.axis == 1
+
+    def in_sample_shape(self, losses: Tensor) -> Tensor:
+        """Return the result of a computation by rows: one loss a sample for "none", else a scalar as it is."""
+        if self.reduction != "none" or self.is_flat:
+            return losses
+        return losses.view(self.input.shape[: self.axis] + self.input.shape[self.axis + 1 :])
+
+
+class Rows(NamedTuple):
+    """A call as rows: logits (N, C) and one number that the loss of each row is multiplied by.
+
+    Targets are int64 (N,) inside [0, C), or floats (N, C). `scale` (N,) is float32, or float64 for float64 logits: 0
+    for a row to ignore, NaN for one whose index is no class. `masks` says that some rows may have to be ignored.
+    """
+
+    kind: Kind
+    z: Tensor
+    target: Tensor
+    scale: Tensor
+    label_smoothing: float
+    is_reduced: bool
+    masks: bool
+
+    @classmethod
+    def of(cls, call: Call) -> "Rows":
+        """Return a call as rows; integer targets in a copy, logits and floats in one only if classes are not last."""
+        z, target, sample_weight, valid = call.input, call.target, call.sample_weight, call.valid
+        is_index = not target.is_floating_point()
+        if not call.is_flat:
+            classes = z.shape[call.axis]
+            z = z.movedim(call.axis, -1).reshape(-1, classes)
+            target = target.reshape(-1) if is_index else target.movedim(call.axis, -1).reshape(-1, classes)
+            sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
+            valid = None if valid is None else valid.reshape(-1)
+        like = z.new_empty((), dtype=computed_in(z.dtype)).expand(z.shape)
+        class_weights, asked = call.class_weights, target
+        if not is_index:
+            if class_weights is not None:
+                weight = _row_weights(target, class_weights.to(like.dtype), call.unlabelled_weight)
+                sample_weight = weight if sample_weight is None else sample_weight.to(like.dtype) * weight
+            class_weights, asked = None, like  # of dense targets no more than their kind is asked
+        index, scale = formulas.row_scale(
+            ops, asked, class_weights, like, axis=1, valid=valid, sample_weight=sample_weight,
+            reduction=call.reduction,
+        )  # fmt: skip
+        if not isinstance(scale, Tensor) or not scale.ndim:
+            scale = like.new_full((len(z),), 1.0 if scale is None else scale)
+        return cls(
+            call.kind, z, index if is_index else target, scale,
+            call.label_smoothing, call.reduction != "none", valid is not None,
+        )  # fmt: skip
 
     def composite(self, z: Tensor) -> Tensor:
         """Return the same loss in operations that can be differentiated again."""
-        scale = self.scale if isinstance(self.scale, Tensor) else torch.from_numpy(self.scale)  # on no default device
         value: Tensor = formulas.class_balanced_loss(
             ops, self.kind.sample_loss, z, self.target, None,
-            axis=1, valid=self.target != self.ignore_index, sample_weight=scale,
-            reduction="none" if self.reduction == "none" else "sum", label_smoothing=0.0,
+            axis=1, valid=self.scale != 0 if self.masks else None, sample_weight=self.scale,
+            reduction="sum" if self.is_reduced else "none", label_smoothing=self.label_smoothing, in_range=True,
         )  # fmt: skip
         return value
 
@@ -39,3 +100,34 @@ class Call(NamedTuple):
         with torch.enable_grad():
             value = self.composite(z)
         return torch.autograd.grad(value, z, upstream, create_graph=differentiable)[0]
+
+
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that logits of a dtype are computed in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def by_composite_only(call: Call) -> str | None:
+    """Return why no path but the composite may take a call, or None. No question is about values."""
+    if modes.traced():
+        return "something traces or transforms the operations: torch.compile, torch.func, forward-mode AD"
+    if not modes.is_plain(call.input):
+        return f"input is a {type(call.input).__name__}, not a plain tensor"
+    if not call.input.numel():
+        return "input is empty"
+    for name in ("target", "class_weights", "sample_weight"):
+        value: Any = getattr(call, name)
+        if value is not None and value.requires_grad:
+            return f"{name} requires a gradient"
+    return None
+
+
+def _row_weights(target: Tensor, class_weights: Tensor, unlabelled_weight: float | None) -> Tensor:
+    """Return the weight of each row of dense targets, some rows at a time: their product with the weights is large."""
+    height = max((1 << 20) // target.shape[1], len(target) // 16, 1)
+    return torch.cat(
+        [
+            formulas.row_weight(ops, part.to(class_weights.dtype), class_weights, 1, unlabelled_weight)
+            for part in target.split(height)
+        ]
+    )

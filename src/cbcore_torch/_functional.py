@@ -6,12 +6,9 @@ import torch
 from torch import Tensor
 
 from cbcore import _checks as checks
-from cbcore import _formulas as formulas
 from cbcore._kinds import Kind, OneVsAll, Softmax
-from cbcore_torch import _fused as fused
-from cbcore_torch import _ops as ops
-
-_NOTHING = -0x4B1D_0000_0000_0001  # an index that no target has: nothing is ignored
+from cbcore_torch._call import Call
+from cbcore_torch._paths import compute
 
 
 def softmax_cross_entropy(
@@ -154,21 +151,13 @@ def _loss(
     if ignored is not None and not -(2**63) < ignored < 2**63:
         ignored = None  # no target of 64 bits has it
     axis = _check_tensors(input, target, class_weights, dim, sample_weight)
-    if not target.is_floating_point():
-        target = target.long()
-    if fused.takes(input, target, class_weights, sample_weight, label_smoothing, kind):
-        return fused.loss(
-            kind, input, target, class_weights,
-            axis=axis, ignore_index=_NOTHING if ignored is None else ignored, sample_weight=sample_weight,
-            reduction=reduction,
-        )  # fmt: skip
-    valid = None if ignored is None or target.is_floating_point() else target != ignored
-    loss: Tensor = formulas.class_balanced_loss(
-        ops, kind.sample_loss, input, target, class_weights,
-        axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
-        unlabelled_weight=unlabelled_weight,
+    target = target if target.is_floating_point() else target.long()
+    return compute(
+        Call(
+            kind, input, target, class_weights, sample_weight,
+            axis, ignored, reduction, label_smoothing, unlabelled_weight,
+        )
     )  # fmt: skip
-    return loss
 
 
 def _plain(option: Any) -> Any:

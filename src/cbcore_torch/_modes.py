@@ -24,12 +24,45 @@ def traced() -> bool:
     try:
         return (
             torch._C._are_functorch_transforms_active()
-            or torch._C._len_torch_dispatch_stack() > 0
             or forward_ad._current_level >= 0
             or torch._C._get_tracing_state() is not None
+            or (torch._C._len_torch_dispatch_stack() > 0 and _writes_down())
         )
     except AttributeError:
         return True
+
+
+def _writes_down() -> bool:
+    """Tell whether a mode makes a program of the operations; others, such as counters, only look at them."""
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    return get_proxy_mode() is not None
+
+
+def reads_host(x: Tensor) -> bool:
+    """Tell whether the values of a tensor may be read: it is on the CPU, and no mode wants to see the operations."""
+    return x.is_cpu and _is_tensor(x) and not watched()
+
+
+def watched() -> bool:
+    """Tell whether a TorchDispatchMode is to see each operation."""
+    try:
+        return torch._C._len_torch_dispatch_stack() > 0
+    except AttributeError:
+        return True
+
+
+def is_plain(x: Tensor) -> bool:
+    """Tell plain tensors from subclasses, which may stand for others; a fake one only lacks its values."""
+    if _is_tensor(x):
+        return True
+    from torch._subclasses import FakeTensor
+
+    return type(x) is FakeTensor
+
+
+def _is_tensor(x: Tensor) -> bool:
+    return type(x) is Tensor or type(x) is torch.nn.Parameter
 
 
 def transformed(upstream: Tensor) -> bool:

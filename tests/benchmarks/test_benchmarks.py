@@ -99,7 +99,7 @@ class TestRightValue:
 class TestRecords:
     records = (
         record(fresh=0.02, extra=1.0),
-        record(mode="row blocks", median=0.03),
+        record(mode="closed form", median=0.03),
         record("peer", "slow", "", 0.5, fresh=1.0),
         record("peer", "fast", "", 0.2, fresh=2.0),
         record("peer", "elsewhere", "XLA", 0.001),
@@ -112,7 +112,7 @@ class TestRecords:
         assert first.peer is not None
         assert (first.peer.name, first.ratio, first.copies) == ("fast", pytest.approx(20), pytest.approx(2.5))
         assert first.fresh_ratio == pytest.approx(50)  # the fastest of fresh processes is another one
-        assert (second.ours.mode, second.fresh_ratio) == ("row blocks", None)
+        assert (second.ours.mode, second.fresh_ratio) == ("closed form", None)
         (alone,) = comparisons(self.records[:1])
         assert (alone.peer, alone.ratio, alone.copies) == (None, None, None)
 
@@ -159,11 +159,11 @@ class TestTargets:
 
     def test_of_torch(self):
         assert self.asked() == targets.Targets(14.0, None, 1.8, 100.0, 1.02)
-        assert self.asked("row blocks", loss="softmax") == targets.Targets(1.05, None, None, 4.0, 1.05)
+        assert self.asked("closed form", loss="softmax") == targets.Targets(1.05, None, None, 4.0, 1.05)
         assert self.asked(rows=1024, classes=1000) == targets.Targets(extra=1.02)
         assert self.asked(rows=1024, classes=1000, dtype="bfloat16", loss="sigmoid").ratio == 7.5
         assert self.asked(rows=128, classes=10) == targets.Targets(seconds=30e-6)
-        assert self.asked("row blocks", rows=128, classes=10).ratio == 1.5
+        assert self.asked("closed form", rows=128, classes=10).ratio == 1.5
         assert self.asked("composite") == targets.Targets()
 
     def test_of_others(self):
@@ -249,9 +249,9 @@ def test_tiny_run_prints_the_table_and_writes_the_page(tmp_path: Path) -> None:
     ]
     result = subprocess.run([*command, "--out", str(page)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
-    for text in ("## torch, cpu", "- CPU: ", "cbcore", "torchvision's formula", "row blocks", "rounds dropped"):
+    for text in ("## torch, cpu", "- CPU: ", "cbcore", "torchvision's formula", "closed form", "rounds dropped"):
         assert text in result.stdout
-    assert result.stdout.count("| focal-2 ") == 2 * len({"numba", "row blocks"})
+    assert result.stdout.count("| focal-2 ") == 2 * len({"numba", "closed form"})
     (run,) = json.loads(page.with_suffix(".json").read_text())
     measured = [one for one in run["records"] if one["fresh"] is not None]
     assert {one["kind"] for one in measured} == {"ours", "peer"}

@@ -24,7 +24,7 @@ ADAPTERS = {
     "NumPy": ("numpy_adapter", "NumpyAdapter", ()),
     "torch": ("torch_adapter", "TorchAdapter", ("composite",)),
     "torch, small": ("torch_adapter", "TorchAdapter", ("small",)),
-    "torch, row blocks": ("torch_adapter", "TorchAdapter", ("row blocks",)),
+    "torch, closed form": ("torch_adapter", "TorchAdapter", ("closed form",)),
     "torch, numba": ("torch_adapter", "TorchAdapter", ("numba",)),
     "JAX": ("jax_adapter", "JaxAdapter", ()),
     "TensorFlow": ("tf_adapter", "TfAdapter", ()),

@@ -1,17 +1,16 @@
 """PyTorch in the conformance table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
-import pytest
 import torch
 
 import cbcore_torch
-from cbcore import _formulas as formulas
-from cbcore_torch import _fused, _numba, _row_blocks, _small
+from cbcore_torch._paths import only, small
 from tests.support.spec import Call
 
 LOSSES = {
@@ -22,14 +21,6 @@ LOSSES = {
 IGNORED = -100
 
 
-# Where a path does its work; `_small` may still decline, by None.
-ENTRIES = {
-    "composite": (formulas, "class_balanced_loss"),
-    "small": (_small, "loss"),
-    "row blocks": (_row_blocks, "run"),
-    "numba": (_numba, "run"),
-}
-
 
 class TorchAdapter:
     """One of the paths that a loss can take, by force: it must be taken wherever `refuses` does not say otherwise."""
@@ -38,27 +29,31 @@ class TorchAdapter:
         self.name = f"torch, {path}"
         self.path = path
         self.taken = ""
-        self.dtypes: tuple[str, ...] = ("float32", "bfloat16")
+        self.dtypes: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
         self.modes: tuple[str, ...] = ("eager",)
         if path == "triton":
             self.dtypes, self.modes = ("float32", "float16", "bfloat16"), ("interpreted",)
-        if path == "composite":
-            self.dtypes, self.modes = ("float64", "float32", "float16", "bfloat16"), ("eager", "compiled")
+        elif path in {"small", "numba"}:
+            self.dtypes = ("float32", "bfloat16")
+        elif path == "composite":
+            self.modes = ("eager", "compiled")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
-        if mode == "compiled":  # whatever traces takes the composite, and would trace the witness too
-            with force(self.path):
-                return self.value_and_gradient(call, mode)
-        with force(self.path), witness() as taken:
+        with force(self.path), cbcore_torch.paths() as taken:
             result = self.value_and_gradient(call, mode)
-        self.taken = taken[0]
+        if mode != "compiled":
+            self.taken = taken[0].path
         return result
 
     def refuses(self, call: Call) -> bool:
         """Tell whether this path leaves a call to another, as docs/reference/paths.md says."""
         if self.path == "composite":
             return False
-        if call.targets.dtype.kind != "i" or call.label_smoothing or not call.logits.size:
+        if not call.logits.size:
+            return True
+        if self.path == "closed form":
+            return False
+        if call.targets.dtype.kind != "i" or call.label_smoothing:
             return True
         return self.path == "small" and (
             (call.logits.ndim, call.axis % call.logits.ndim) != (2, 1)
@@ -94,44 +89,9 @@ class TorchAdapter:
 
 @contextmanager
 def force(path: str) -> Iterator[None]:
-    """Take one of the paths "composite", "small", "row blocks", "numba" and "triton" (in Triton's interpreter)."""
-    with pytest.MonkeyPatch.context() as patch:
-        if path != "small":
-            patch.setattr(_small, "LIMIT", -1)
-        if path == "composite":
-            patch.setattr(_fused, "takes", lambda *_: False)
-        elif path == "triton":
-            patch.setattr(_fused, "_on_gpu", lambda _: True)
-        elif path in {"row blocks", "small"}:
-            patch.setattr(_fused, "kernels", lambda: _row_blocks)
-        else:
-            assert _fused.kernels() is _numba
+    """Allow one path beside the composite; the one for small batches as it is where numba is not installed."""
+    with only(path), patch.object(small, "numba_is_installed", lambda: False):
         yield
-
-
-@contextmanager
-def witness() -> Iterator[list[str]]:
-    """Collect the names of the paths that compute something, in order."""
-    taken: list[str] = []
-    entries = dict(ENTRIES)
-    if _fused._on_gpu(torch.empty(0)):  # forced: it needs Triton
-        from cbcore_torch import _triton
-
-        entries["triton"] = (_triton, "forward")
-
-    def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            result = function(*args, **options)
-            if result is not None:
-                taken.append(name)
-            return result
-
-        return call
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, (module, function) in entries.items():
-            patch.setattr(module, function, seen(name, getattr(module, function)))
-        yield taken
 
 
 def tensor(x: np.ndarray | None) -> Any:

@@ -1,22 +1,13 @@
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 
-from cbcore_torch import _fused, _row_blocks, _small
-from tests.support import metamorphic, spec, torch_adapter
-from tests.support.torch_adapter import TorchAdapter, force
+from cbcore_torch import _paths
+from tests.support import metamorphic, spec
+from tests.support.torch_adapter import TorchAdapter
 
-ADAPTERS = {path: TorchAdapter(path) for path in ("composite", "small", "row blocks", "numba")}
+PATHS = {path.NAME: path for path in _paths.PATHS if path.NAME != "triton"}
+ADAPTERS = {name: TorchAdapter(name) for name in PATHS}
 CELLS = [(path, cell) for path, adapter in ADAPTERS.items() for cell in spec.taken_cells(adapter)]
 REFUSED = [(path, cell) for path, adapter in ADAPTERS.items() for cell in spec.refused_cells(adapter)]
-DECLINED: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "small": (_small, "loss", lambda *_, **__: None),
-    "row blocks": (_fused, "takes", lambda *_: False),
-    "numba": (_fused, "kernels", lambda: _row_blocks),
-    "composite": (_fused, "takes", lambda *_: True),
-}
 
 
 @pytest.mark.parametrize(("path", "cell"), CELLS, ids=[f"{path}-{cell}" for path, cell in CELLS])
@@ -29,21 +20,22 @@ def test_refused_calls_go_elsewhere(path: str, cell: spec.Cell) -> None:
     spec.check(ADAPTERS[path], cell)
 
 
-@pytest.mark.parametrize("path", ADAPTERS)
-def test_a_path_that_is_not_taken_is_noticed(path: str) -> None:
-    adapter, cell = ADAPTERS[path], spec.Cell("softmax", "index", "float32", "eager")
-    module, name, mutant = DECLINED[path]
+@pytest.mark.parametrize("path", [name for name in PATHS if name != "composite"])
+@pytest.mark.parametrize("mutant", [("refuses", "for no reason"), ("loss", None)])
+def test_a_path_that_is_not_taken_is_noticed(
+    path: str, mutant: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, answer = mutant
+    monkeypatch.setattr(PATHS[path], name, lambda _: answer)
+    with pytest.raises(AssertionError, match="was asked for"):
+        spec.check(ADAPTERS[path], spec.Cell("softmax", "index", "float32", "eager"))
 
-    @contextmanager
-    def force_and_decline(path: str) -> Iterator[None]:
-        with force(path), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, name, mutant)
-            yield
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_adapter, "force", force_and_decline)
-        with pytest.raises(AssertionError, match="was asked for"):
-            spec.check(adapter, cell)
+def test_a_faster_path_beside_the_composite_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_paths, "PATHS", tuple(path for path in _paths.PATHS if path.NAME != "small"))
+    monkeypatch.setattr("tests.support.torch_adapter.only", lambda _: _paths.only("closed form"))
+    with pytest.raises(AssertionError, match="was asked for, and closed form computed"):
+        spec.check(ADAPTERS["composite"], spec.Cell("softmax", "index", "float32", "eager"))
 
 
 @pytest.mark.parametrize("path", ADAPTERS)

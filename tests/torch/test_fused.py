@@ -12,16 +12,13 @@ from torch.func import functional_call, grad, hessian, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import cbcore_torch
-from cbcore._kinds import OneVsAll, Softmax
-from cbcore_torch import _fused
+from cbcore_torch._paths import closed, numba
 from tests.support.torch_adapter import LOSSES, force
 
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
-PATHS = ["numba", "row blocks", "small"]
-
-FOCAL = OneVsAll(0.5)
+PATHS = ["numba", "closed form", "small"]
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -32,24 +29,31 @@ def composite(function: Any) -> Any:
         return function()
 
 
-def test_what_takes_the_fused_path() -> None:
-    assert _fused.takes(Z, Y, W, W[:1], 0.0, FOCAL)
-    assert _fused.takes(Z.bfloat16(), Y, None, None, 0.0, Softmax())
+def taken(*arguments: Any, **options: Any) -> str:
+    with cbcore_torch.paths() as records:
+        cbcore_torch.sigmoid_focal_loss(*arguments, **options)
+    return records[0].path
+
+
+def test_which_path_is_taken_and_why() -> None:
     learned = W.clone().requires_grad_()
-    refused: list[tuple[Any, ...]] = [
-        (Z.double(), Y, W, None, 0.0, FOCAL),
-        (Z.half(), Y, W, None, 0.0, FOCAL),
-        (Z.to("meta"), Y.to("meta"), None, None, 0.0, FOCAL),
-        (Z[:0], Y[:0], W, None, 0.0, FOCAL),
-        (Z, Z.softmax(1), W, None, 0.0, FOCAL),
-        (Z, Y, W, None, 0.1, FOCAL),
-        (Z, Y, learned, None, 0.0, FOCAL),
-        (Z, Y, W, learned, 0.0, FOCAL),
-        (Z, Y, W, None, 0.0, OneVsAll(16.0)),
-    ]
-    assert not any(_fused.takes(*arguments) for arguments in refused)
+    assert taken(Z, Y, W) == "numba"
+    assert taken(Z, Y, W, sample_weight=torch.ones(12), dim=1) == "numba"
+    assert taken(Z.bfloat16(), Y) == "numba"
+    assert taken(Z.double(), Y, W) == taken(Z.half(), Y, W) == "closed form"
+    assert taken(Z.to("meta"), Y.to("meta")) == "closed form"
+    assert taken(Z, Z.softmax(1), W) == taken(Z, Y, W, label_smoothing=0.1) == "closed form"
+    assert taken(Z, Y, W, gamma=16.0) == "closed form"
+    assert taken(Z[:0], Y[:0], W) == "composite"
+    assert taken(Z, Y, learned) == taken(Z, Y, W, sample_weight=learned[:1].expand(12)) == "composite"
+    assert taken(Z, learned.expand(12, 7)) == "composite"
     with torch.autograd.forward_ad.dual_level():
-        assert not _fused.takes(Z, Y, W, None, 0.0, FOCAL)
+        assert taken(Z, Y, W) == "composite"
+    with cbcore_torch.paths() as records:
+        cbcore_torch.softmax_cross_entropy(Z, Y, W)
+        cbcore_torch.softmax_cross_entropy(Z, Y.clamp(min=0), learned)
+    assert list(records[0].refused) == ["triton", "small", "numba"][: len(records[0].refused)]
+    assert set(records[1].refused.values()) == {"class_weights requires a gradient"}
 
 
 @each_path
@@ -207,18 +211,18 @@ def _in_child() -> float:
     return float(losses.sum())
 
 
-@each_path
+@pytest.mark.parametrize("path", ["numba", "closed form"])
 @each_loss
 def test_without_a_gradient_none_is_made(path: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     with force(path):
-        kernels = _fused.kernels()
-        run = kernels.run
-        monkeypatch.setattr(kernels, "run", lambda *arguments: made.append(run(*arguments)) or made[-1])
+        for kernels in (numba, closed):
+            run = kernels.run
+            monkeypatch.setattr(kernels, "run", lambda *arguments, run=run: made.append(run(*arguments)) or made[-1])
         with torch.no_grad():
             value = loss(BIG, BIG_Y)
         torch.testing.assert_close(value, loss(BIG.clone().requires_grad_(), BIG_Y).detach())
-    assert [gradient is None for _, gradient in made] == [True, False]
+    assert [result.gradient is None for result in made] == [True, False]
 
 
 def test_where_machine_code_cannot_be_kept() -> None:
@@ -227,9 +231,11 @@ def test_where_machine_code_cannot_be_kept() -> None:
 from numba.core import caching
 (caching.CacheImpl if hasattr(caching, "CacheImpl") else caching._CacheImpl)._locator_classes = []
 import torch, cbcore_torch
-from cbcore_torch import _fused
-assert _fused.kernels().__name__.endswith("_numba")
-assert abs(cbcore_torch.sigmoid_cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])) - 4 * 0.6931472) < 1e-5
+with cbcore_torch.paths() as taken:
+    loss = cbcore_torch.sigmoid_focal_loss(torch.zeros(3, 4), torch.tensor([0, 1, 2]), gamma=0.0)
+    loss = cbcore_torch.sigmoid_focal_loss(torch.zeros(3, 4), torch.tensor([0, 1, 2]), gamma=1.0)
+assert taken[1].path == "numba"
+assert abs(loss - 2 * 0.6931472) < 1e-5
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

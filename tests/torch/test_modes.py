@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from cbcore_torch import _fused, _modes, _row_blocks
+from cbcore_torch import _modes
+from cbcore_torch._paths import closed, numba
 from tests.support.torch_adapter import LOSSES, force
 
 Z = torch.randn(6, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5])
 W = torch.linspace(0.2, 3, 7)
 
-each_path = pytest.mark.parametrize("path", ["composite", "small", "row blocks", "numba"])
+each_path = pytest.mark.parametrize("path", ["composite", "small", "closed form", "numba"])
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
@@ -87,13 +88,13 @@ def test_vectorised_jacobian_and_hessian(path: str, loss: Any) -> None:
     torch.testing.assert_close(batch[1], -2 * batch[0])
 
 
-@pytest.mark.parametrize("path", ["row blocks", "numba"])
+@pytest.mark.parametrize("path", ["closed form", "numba"])
 @each_loss
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_where_gradients_are_off_none_is_made(path: str, loss: Any, mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     with force(path):
-        kernels: Any = _fused.kernels()
+        kernels: Any = {"numba": numba, "closed form": closed}[path]
         run = kernels.run
         monkeypatch.setattr(kernels, "run", lambda *arguments: asked.append(arguments[-1]) or run(*arguments))
         wanting = Z.clone().requires_grad_()
@@ -109,8 +110,8 @@ def test_where_gradients_are_off_none_is_made(path: str, loss: Any, mode: Any, m
 def test_no_memory_of_the_size_of_the_logits() -> None:
     z, y = torch.zeros(4000, 1000, requires_grad=True), torch.zeros(4000, dtype=torch.int64)
     sizes = []
-    with pytest.MonkeyPatch.context() as patch, force("row blocks"), torch.no_grad():
-        empty = _row_blocks.empty
-        patch.setattr(_row_blocks, "empty", lambda like: sizes.append(like.numel()) or empty(like))
+    with pytest.MonkeyPatch.context() as patch, force("closed form"), torch.no_grad():
+        empty = closed.empty
+        patch.setattr(closed, "empty", lambda like, on_host: sizes.append(like.numel()) or empty(like, on_host))
         LOSSES["softmax"](z, y)
     assert max(sizes) < z.numel() // 2

@@ -1,0 +1,80 @@
+"""The one autograd function of the paths that make the gradient of rows themselves, beside the loss."""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from cbcore_torch import _modes as modes
+from cbcore_torch._call import Call, Rows
+
+
+class Result(NamedTuple):
+    """The scaled loss of each row, (N,), and the gradient of the logits, (N, C); None if nobody asked for it.
+
+    `left` (N,) is what the gradient has still to be multiplied by, or None: where the host may not read the upstream
+    gradient to see whether it is 1, one product with both is cheaper than two.
+    """
+
+    losses: Tensor
+    gradient: Tensor | None
+    left: Tensor | None = None
+
+
+class Run(Protocol):
+    """What does the arithmetic."""
+
+    def __call__(self, rows: Rows, with_gradient: bool, /) -> Result:
+        """Compute rows. One of scale 0 gives zeros whatever it holds, one of scale NaN gives NaN."""
+
+
+def loss(call: Call, run: Run) -> Tensor:
+    """Return the loss of a call by rows; the gradient is made in the forward."""
+    rows = Rows.of(call)
+    wanted = rows.z.requires_grad and torch.is_grad_enabled()  # inside a Function gradients are always off
+    value: Tensor = RowsLoss.apply(rows.z, rows, run) if wanted else _value(rows, run(rows, False))  # type: ignore[no-untyped-call]
+    return call.in_sample_shape(value)
+
+
+def _value(rows: Rows, result: Result) -> Tensor:
+    return result.losses.sum() if rows.is_reduced else result.losses
+
+
+class RowsLoss(torch.autograd.Function):
+    """The sum of the scaled losses, or each for reduction "none"."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, rows: Rows, run: Run) -> Tensor:
+        """Compute the loss and keep the gradient for the backward.
+
+        Of float16 it is made there, times the upstream gradient: rounded before, what loss scaling is to save would be
+        lost.
+        """
+        result = run(rows, z.dtype != torch.float16)
+        ctx.result = None if result.gradient is None else result
+        ctx.save_for_backward(z, rows.target, rows.scale)  # to be told if they change before they are read again
+        ctx.rows, ctx.run = rows._replace(z=None, target=None, scale=None), run
+        return _value(rows, result)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, None]:
+        """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
+        z, target, scale = ctx.saved_tensors
+        rows = ctx.rows._replace(z=z, target=target, scale=scale)
+        if torch.is_grad_enabled():
+            return rows.gradient(z, upstream, differentiable=True), None, None
+        result, each = ctx.result, upstream[:, None] if upstream.ndim else upstream
+        if modes.transformed(upstream):
+            if result is None:
+                return rows.gradient(z, upstream, differentiable=False), None, None
+            each = each if result.left is None else each * result.left[:, None]
+            return (result.gradient * each).to(z.dtype), None, None
+        ctx.result = None
+        if result is None:
+            result, each = ctx.run(rows._replace(z=z.detach(), scale=scale * upstream), True), None
+        gradient = result.gradient
+        if result.left is not None:
+            gradient.mul_(result.left[:, None] if each is None else each * result.left[:, None])
+        elif each is not None and (each.ndim or not modes.reads_host(z) or each.item() != 1.0):
+            gradient.mul_(each)
+        return gradient, None, None
