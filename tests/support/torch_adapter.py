@@ -1,13 +1,14 @@
 """PyTorch in the conformance table."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import cbcore_torch
 from cbcore_torch._paths import only, small
@@ -37,9 +38,12 @@ class TorchAdapter:
             self.dtypes = ("float32", "bfloat16")
         elif path == "composite":
             self.modes = ("eager", "compiled")
+        elif path == "closed form":
+            self.modes = ("eager", "watched")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
-        with force(self.path), cbcore_torch.paths() as taken:
+        watch: Any = Watch() if mode == "watched" else nullcontext()  # as on a GPU, no value is read then
+        with force(self.path), watch, cbcore_torch.paths() as taken:
             result = self.value_and_gradient(call, mode)
         if mode != "compiled":
             self.taken = taken[0].path
@@ -85,6 +89,14 @@ class TorchAdapter:
         )
         (gradient,) = torch.autograd.grad(value.sum(), logits)
         return value.detach().numpy(), array(gradient)
+
+
+class Watch(TorchDispatchMode):
+    """A mode that sees every operation, and that no value is read."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a value was read"
+        return function(*arguments, **options or {})
 
 
 @contextmanager

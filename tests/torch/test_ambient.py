@@ -13,7 +13,7 @@ from cbcore_torch import SigmoidFocalLoss, SoftmaxCrossEntropy
 from tests.support import spec
 from tests.support.torch_adapter import LOSSES, TorchAdapter, force
 
-PATHS = ["composite", "small", "row blocks", "numba"]
+PATHS = ["composite", "small", "closed form", "numba"]
 AMBIENT = ["float64", "bfloat16", "float16", "meta"]
 CASES = ("index", "none", "weighted-mean", "soft", "multi-hot", "smoothing", "ignored", "sample-weight", "dense")
 COUNTS = [5000, 500, 50]
@@ -49,7 +49,7 @@ def test_the_conformance_table_under_other_defaults(path: str, what: str) -> Non
 
 
 @pytest.mark.parametrize("what", AMBIENT)
-@pytest.mark.parametrize("path", ["row blocks", "numba"])
+@pytest.mark.parametrize("path", ["closed form", "numba"])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_large_batches_and_second_derivatives(path: str, what: str, loss: Any) -> None:
     z, y = torch.randn(64, 1100), torch.arange(64)

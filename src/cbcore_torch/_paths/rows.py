@@ -1,5 +1,6 @@
 """The one autograd function of the paths that make the gradient of rows themselves, beside the loss."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,13 +13,13 @@ from cbcore_torch._call import Call, Rows
 class Result(NamedTuple):
     """The scaled loss of each row, (N,), and the gradient of the logits, (N, C); None if nobody asked for it.
 
-    `left` (N,) is what the gradient has still to be multiplied by, or None: where the host may not read the upstream
-    gradient to see whether it is 1, one product with both is cheaper than two.
+    With `finish` it is not yet the gradient, but what that makes it of, in its place: where the host may not read the
+    upstream gradient to see that it is 1, one product with it and the scale is cheaper than two.
     """
 
     losses: Tensor
     gradient: Tensor | None
-    left: Tensor | None = None
+    finish: Callable[[Tensor], Tensor] | None = None
 
 
 class Run(Protocol):
@@ -63,18 +64,16 @@ class RowsLoss(torch.autograd.Function):
         rows = ctx.rows._replace(z=z, target=target, scale=scale)
         if torch.is_grad_enabled():
             return rows.gradient(z, upstream, differentiable=True), None, None
-        result, each = ctx.result, upstream[:, None] if upstream.ndim else upstream
         if modes.transformed(upstream):
-            if result is None:
-                return rows.gradient(z, upstream, differentiable=False), None, None
-            each = each if result.left is None else each * result.left[:, None]
-            return (result.gradient * each).to(z.dtype), None, None
-        ctx.result = None
+            return rows.gradient(z, upstream, differentiable=False), None, None
+        result, ctx.result = ctx.result, None
         if result is None:
-            result, each = ctx.run(rows._replace(z=z.detach(), scale=scale * upstream), True), None
+            result, upstream = ctx.run(rows._replace(z=z.detach(), scale=scale * upstream), True), torch.ones(())
+        if result.finish is not None:
+            return result.finish(upstream), None, None
         gradient = result.gradient
-        if result.left is not None:
-            gradient.mul_(result.left[:, None] if each is None else each * result.left[:, None])
-        elif each is not None and (each.ndim or not modes.reads_host(z) or each.item() != 1.0):
-            gradient.mul_(each)
+        if upstream.ndim:
+            gradient.mul_(upstream[:, None])
+        elif not modes.reads_host(upstream) or upstream.item() != 1.0:
+            gradient.mul_(upstream)
         return gradient, None, None
