@@ -5,15 +5,15 @@ writes ones into it leaves no weights to come back to. So the module keeps the w
 float64, and the buffer can be written again at any time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import cbcore
 from cbcore import _checks as checks
-from cbcore import class_weights as make_class_weights
 from cbcore._arrays import Host, aligned, to_host
 from cbcore._weights import Empty, Normalize
 from cbcore_torch import _functional as functional
@@ -22,27 +22,6 @@ _ANY_AXIS = -(1 << 31)  # its range is known with the logits
 _HALF = (torch.float16, torch.bfloat16)
 _ABSURD = 1e15  # neither a weight nor a count
 _DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a schedule is there
-
-_FROM_COUNTS = "that is for from_counts(class_counts, beta), which makes the weights of the class counts"
-_ELSEWHERE = {
-    **dict.fromkeys(
-        ("weight", "weights", "class_weight", "alpha", "cls_weight"),
-        "weights of classes are class_weights here, one for each class",
-    ),
-    "class_weights": "from_counts makes them of the counts; give weights of your own to the class itself",
-    "pos_weight": "weights of classes are class_weights here, and weigh a whole sample",
-    **dict.fromkeys(("beta", "num_prototypes", "normalize", "empty", "class_counts"), _FROM_COUNTS),
-    **dict.fromkeys(("samples_per_class", "samples_per_cls", "cls_num_list", "counts", "labels"), _FROM_COUNTS),
-    **dict.fromkeys(("num_classes", "no_of_classes"), "it is the length of class_weights"),
-    "from_logits": "the losses always take logits, never probabilities",
-    **dict.fromkeys(("size_average", "reduce"), "choose reduction='mean', 'sum', 'none' or 'weighted_mean'"),
-    "axis": "the class axis is dim here",
-    "ignore_class": "the index to ignore is ignore_index here",
-    "gamma": "that is the focusing parameter of SigmoidFocalLoss",
-    "smoothing": "that is label_smoothing here",
-    "epsilon": "for label smoothing give label_smoothing",
-    "sample_weight": "weights of samples are given with each batch: criterion(input, target, sample_weight)",
-}
 
 
 class _ClassBalancedLoss(nn.Module):
@@ -67,7 +46,7 @@ class _ClassBalancedLoss(nn.Module):
         **unknown: Any,
     ) -> None:
         super().__init__()
-        _check_options(unknown, type(self).__name__)
+        checks.no_unknown_options(unknown, type(self).__name__)
         self.dim = checks.integer(dim, "dim", at_least=_ANY_AXIS)
         self.ignore_index = checks.ignored(ignore_index, "ignore_index")
         self.reduction = reduction
@@ -97,8 +76,8 @@ class _ClassBalancedLoss(nn.Module):
         **options
             Passed to the class.
         """
-        _check_options((name for name in options if name == "class_weights"), f"{cls.__name__}.from_counts")
-        weights = make_class_weights(
+        checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
+        weights = cbcore.class_weights(
             class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
         )
         return cls(to_host(weights, "class_weights")[0], **options)
@@ -109,7 +88,7 @@ class _ClassBalancedLoss(nn.Module):
         They are those that the loss was made with or that were loaded, and 1 where a schedule still holds them back.
         """
         if self.class_weights is not None:
-            checks.known_weights(self._made is not None)
+            _check_known(self._made is not None)
             self._write()
 
     def extra_repr(self) -> str:
@@ -136,7 +115,7 @@ class _ClassBalancedLoss(nn.Module):
         compute until it does; if it seems to, only the word of a loader that it has made the module ready tells.
         """
         if name == "class_weights" and isinstance(value, Tensor):
-            _check_kind(value)
+            checks.weights(functional.about(value, name))
             host = _host(value)
             sound = host is None or bool(((host >= 0) & (host < _ABSURD)).all())
             if sound and host is not None:
@@ -235,7 +214,7 @@ class _ClassBalancedLoss(nn.Module):
             weights = self._given  # an early checkpoint of an older version: ones, with nothing beside them
         if weights is None:
             weights = self._made
-        checks.known_weights(weights is not None)
+        _check_known(weights is not None)
         epoch = 0 if self._epochs is None or self._counted else self._epochs[0]
         self._schedule(weights, epoch, start_epoch)  # type: ignore[arg-type]
         self._counted = True
@@ -271,7 +250,7 @@ class _ClassBalancedLoss(nn.Module):
         weights = self.class_weights
         if weights is None:
             return None
-        checks.known_weights(self._unknown is None or not self._is_unknown(weights))
+        _check_known(self._unknown is None or not self._is_unknown(weights))
         return weights.to("meta") if isinstance(input, Tensor) and input.is_meta else weights
 
     def _options(self) -> dict[str, Any]:
@@ -283,11 +262,13 @@ def _version(weights: Tensor) -> int:
     return 0 if weights.is_inference() else weights._version
 
 
-def _check_options(unknown: Iterable[str], where: str) -> None:
-    """Name the option here that another library's stands for."""
-    for name in unknown:
-        fix = _ELSEWHERE.get(name, "see the signature for the options")
-        raise TypeError(f"{where} must be given options that it has, got {name}=...; {fix}")
+def _check_known(known: bool) -> None:
+    if not known:
+        raise ValueError(
+            "class_weights must have values, got memory that was never written (the criterion was made on the meta "
+            "device from a tensor without values, or a loader assigned what it had no values for); load a state_dict, "
+            "call criterion.reset_parameters(), or make the criterion with from_counts"
+        )
 
 
 def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
@@ -298,29 +279,18 @@ def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
     default of meta means no memory yet, and costs them their values, for nothing: they are a few numbers.
     """
     if isinstance(class_weights, Tensor):
-        return class_weights.detach().clone(), _check(class_weights)
+        checks.weights(functional.about(class_weights, "class_weights"))
+        values = _host(class_weights)
+        if values is not None:
+            checks.weights_values(values)
+        return class_weights.detach().clone(), values
     host = to_host(aligned(class_weights, "class_weights", fill=False), "class_weights")[0]
-    checks.floating_weights(host.dtype.name.startswith(("float", "bfloat")), host.dtype)
-    checks.weights_vector(host.shape)
+    checks.weights(checks.weights_on_host(host))
     host = host.astype(np.float64)
-    checks.weights_values(host)
     dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     device = torch.empty(0).device  # the default one, whoever set it
     buffer = torch.tensor(host, dtype=dtype, device="cpu")
     return buffer if device.type == "meta" else buffer.to(device), host
-
-
-def _check_kind(weights: Tensor) -> None:
-    checks.floating_weights(weights.is_floating_point(), weights.dtype)
-    checks.weights_vector(weights.shape)
-
-
-def _check(weights: Tensor) -> Host | None:
-    _check_kind(weights)
-    host = _host(weights)
-    if host is not None:
-        checks.weights_values(host)
-    return host
 
 
 def _host(weights: Any) -> Host | None:
