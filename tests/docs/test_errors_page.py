@@ -25,9 +25,9 @@ def rules(path: Path) -> list[str]:
 
 
 def is_error(name: str) -> bool:
-    """Tell the errors of a call from other names, and from those of an import, which the page has in a place apart."""
+    """Tell the errors of a user from other names; those of an import have a place apart on the page."""
     kind = getattr(builtins, name, None)
-    return isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ImportError)
+    return isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ImportError | AssertionError)
 
 
 def pattern(rule: str) -> str:
