@@ -27,6 +27,10 @@ _DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a 
 class _ClassBalancedLoss(nn.Module):
     """What the three losses share: options, the buffer and how it is made."""
 
+    _defaults: dict[str, Any] = {  # noqa: RUF012
+        "dim": 1, "ignore_index": -100, "reduction": ..., "label_smoothing": 0.0, "unlabelled_weight": None,
+    }  # fmt: skip
+    _function: Callable[..., Tensor]
     class_weights: Tensor | None
     _given: Host | None  # what the constructor was given
     _made: Host | None  # the class weights, also while a schedule holds them back; None if nobody could read them
@@ -82,6 +86,11 @@ class _ClassBalancedLoss(nn.Module):
         )
         return cls(to_host(weights, "class_weights")[0], **options)
 
+    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
+        weights = self._weights(input)
+        return self._function(input, target, weights, sample_weight=sample_weight, **self._options())
+
     def reset_parameters(self) -> None:
         """Write the class weights into the buffer again, for loaders that leave memory as it comes.
 
@@ -101,11 +110,7 @@ class _ClassBalancedLoss(nn.Module):
                 parts.append(f"class_weights={low:.4g}..{high:.4g}")
         if self._epochs is not None and self._made is not None and self._waits():
             parts.append(f"deferred_weights={self._made.min():.4g}..{self._made.max():.4g}")
-        defaults = {
-            "gamma": None, "dim": 1, "ignore_index": -100, "reduction": None, "label_smoothing": 0.0,
-            "unlabelled_weight": None,
-        }  # fmt: skip
-        parts += [f"{k}={v!r}" for k, d in defaults.items() if (v := getattr(self, k, d)) != d]
+        parts += [f"{k}={v!r}" for k, v in self._options().items() if v != self._defaults[k]]
         return ", ".join(parts)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -254,8 +259,7 @@ class _ClassBalancedLoss(nn.Module):
         return weights.to("meta") if isinstance(input, Tensor) and input.is_meta else weights
 
     def _options(self) -> dict[str, Any]:
-        names = ("dim", "ignore_index", "reduction", "label_smoothing", "unlabelled_weight")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self._defaults}
 
 
 def _version(weights: Tensor) -> int:
@@ -321,11 +325,7 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     tensor(1.4738)
     """
 
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.softmax_cross_entropy(
-            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
-        )
+    _function = staticmethod(functional.softmax_cross_entropy)
 
 
 class SigmoidCrossEntropy(_ClassBalancedLoss):
@@ -341,11 +341,7 @@ class SigmoidCrossEntropy(_ClassBalancedLoss):
     tensor(2.7896)
     """
 
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.sigmoid_cross_entropy(
-            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
-        )
+    _function = staticmethod(functional.sigmoid_cross_entropy)
 
 
 class SigmoidFocalLoss(_ClassBalancedLoss):
@@ -366,12 +362,9 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     tensor(1.3948)
     """
 
+    _defaults = {"gamma": ..., **_ClassBalancedLoss._defaults}  # shown always  # noqa: RUF012
+    _function = staticmethod(functional.sigmoid_focal_loss)
+
     def __init__(self, class_weights: Any = None, *, gamma: float = 0.5, **options: Any) -> None:
         super().__init__(class_weights, **options)
         self.gamma = checks.gamma(gamma)
-
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.sigmoid_focal_loss(
-            input, target, self._weights(input), gamma=self.gamma, sample_weight=sample_weight, **self._options()
-        )
