@@ -1,7 +1,7 @@
 """Effective number of samples (eq. 2 of the paper) and the class weights made from it (§4)."""
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -121,6 +121,36 @@ def class_weights(
     elif normalize == "samples":
         weights *= counts.sum() / (weights * counts).sum()
     return back(weights)
+
+
+class FromCounts:
+    """A loss object that takes class weights first, and so can be made from class counts."""
+
+    @classmethod
+    def from_counts(
+        cls,
+        class_counts: Any,
+        beta: Any = None,
+        *,
+        num_prototypes: Any = None,
+        normalize: Normalize = "classes",
+        empty: Empty = "error",
+        **options: Any,
+    ) -> Self:
+        """Make the loss from the class counts of the whole training set.
+
+        Parameters
+        ----------
+        class_counts, beta, num_prototypes, normalize, empty
+            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
+        **options
+            Passed to the class.
+        """
+        checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
+        weights = class_weights(class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty)
+        make: Any = cls
+        made: Self = make(to_host(weights, "class_weights")[0], **options)
+        return made
 
 
 def prior_bias(num_classes: int) -> float:

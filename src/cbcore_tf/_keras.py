@@ -1,16 +1,15 @@
 """The three losses as Keras losses, for ``Model.compile``, and class weights for ``Model.fit(class_weight=...)``."""
 
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import cbcore
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore._arrays import unmasked
-from cbcore._weights import Empty, Normalize
+from cbcore._weights import FromCounts
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
 from cbcore_tf import _fused as fused
@@ -22,7 +21,7 @@ _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", 
 register = keras.saving.register_keras_serializable(package="cbcore")
 
 
-class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is untyped
+class _ClassBalancedLoss(FromCounts, keras.losses.Loss):  # type: ignore[misc]  # Keras is untyped
     """What the three losses share; Keras applies masks, sample weights and the reduction to what `call` returns.
 
     Keras casts labels and logits to the dtype of the loss, and bfloat16 turns label 257 into 256: here it is float32
@@ -62,31 +61,6 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         self.ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
         self.label_smoothing = checks.number(arguments.plain(label_smoothing), "label_smoothing", low=0, high=1)
         self.unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
-
-    @classmethod
-    def from_counts(
-        cls,
-        class_counts: Any,
-        beta: Any = None,
-        *,
-        num_prototypes: Any = None,
-        normalize: Normalize = "classes",
-        empty: Empty = "error",
-        **options: Any,
-    ) -> Self:
-        """Make the loss from the class counts of the whole training set.
-
-        Parameters
-        ----------
-        class_counts, beta, num_prototypes, normalize, empty
-            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
-        **options
-            Passed to the class.
-        """
-        weights = cbcore.class_weights(
-            class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
-        )
-        return cls(weights, **options)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss. Samples that the model masks are left out, whatever they hold."""

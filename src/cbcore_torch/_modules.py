@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import cbcore
 from cbcore import _checks as checks
 from cbcore._arrays import Host, aligned, to_host
-from cbcore._weights import Empty, Normalize
+from cbcore._weights import FromCounts
 from cbcore_torch import _functional as functional
 
 _ANY_AXIS = -(1 << 31)  # its range is known with the logits
@@ -24,7 +23,7 @@ _ABSURD = 1e15  # neither a weight nor a count
 _DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a schedule is there
 
 
-class _ClassBalancedLoss(nn.Module):
+class _ClassBalancedLoss(FromCounts, nn.Module):
     """What the three losses share: options, the buffer and how it is made."""
 
     _defaults: dict[str, Any] = {  # noqa: RUF012
@@ -59,32 +58,6 @@ class _ClassBalancedLoss(nn.Module):
         buffer, self._made = (None, None) if class_weights is None else _read(class_weights)
         self._given, self._epochs, self._counted, self._unknown = self._made, None, False, None
         self.register_buffer("class_weights", buffer)
-
-    @classmethod
-    def from_counts(
-        cls,
-        class_counts: Any,
-        beta: Any = None,
-        *,
-        num_prototypes: Any = None,
-        normalize: Normalize = "classes",
-        empty: Empty = "error",
-        **options: Any,
-    ) -> Self:
-        """Make the loss from the class counts of the whole training set.
-
-        Parameters
-        ----------
-        class_counts, beta, num_prototypes, normalize, empty
-            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
-        **options
-            Passed to the class.
-        """
-        checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
-        weights = cbcore.class_weights(
-            class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
-        )
-        return cls(to_host(weights, "class_weights")[0], **options)
 
     def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
