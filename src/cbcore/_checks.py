@@ -13,6 +13,8 @@ import numpy as np
 
 from cbcore._arrays import Host
 
+Shape: TypeAlias = tuple[int | None, ...]
+
 _COUNTS_AVERAGE = 20
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean")
 
@@ -145,11 +147,8 @@ class About(NamedTuple):
     name: str
     shape: Any  # a tuple; what a graph leaves open is None: a size, or all of it
     dtype: Any
-    kind: str  # "f" real floating, "i" integer, "b" boolean, others: never what is asked for
+    kind: str  # "f" real floating, "i" integer, "b" boolean; others are never asked for
     values: Host | None = None  # of class weights that are on the host, where a look costs nothing
-
-
-Shape: TypeAlias = tuple[int | None, ...]
 
 
 def loss_arrays(
