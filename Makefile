@@ -19,7 +19,7 @@ test: $(VENV)/dev.stamp ## Prove the numbers; each framework in a process of its
 	$(PYTEST) tests/experiments
 	$(PYTEST) tests/jax src/cbcore_jax
 	$(PYTEST) tests/tf src/cbcore_tf
-	$(BIN)/python -m coverage report
+	$(BIN)/python -m coverage report --fail-under=100
 
 bench: $(VENV)/bench.stamp ## Time the losses against their peers, on a quiet machine
 	$(BIN)/python -m benchmarks.run $(ARGS)

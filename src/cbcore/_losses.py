@@ -187,8 +187,9 @@ def _loss(
 ) -> Any:
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
-    checks.given(logits, "logits")
-    checks.given(targets, "targets")
+    for name, value in (("logits", logits), ("targets", targets)):
+        if value is None:
+            raise TypeError(f"{name} must be an array, got None; pass one entry for each sample")
     logits = unmasked(logits, "logits") if is_array_api_obj(logits) else to_host(logits, "logits")[0]
     xp = namespace_of(logits)
     class_weights = aligned(class_weights, "class_weights", fill=False)
@@ -196,31 +197,12 @@ def _loss(
         unmasked(x, name) if x is None or _is_of(xp, x) else beside(to_host(x, name)[0], logits)
         for name, x in (("targets", targets), ("class_weights", class_weights), ("where", where))
     )
-    names = ("logits", "targets")
-    is_floating = ops.is_floating(targets)
-    checks.floating_logits(
-        ops.is_floating(logits), logits.dtype, logits="logits", targets="targets" if is_floating else None
-    )
-    axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
-    is_integer = not is_floating and bool(xp.isdtype(targets.dtype, "integral"))
-    checks.targets(
-        targets.shape,
-        targets.dtype,
-        is_integer=is_integer,
-        is_floating=is_floating,
-        logits_shape=logits.shape,
-        axis=axis,
-        names=names,
-    )
-    if class_weights is not None:
-        checks.floating_weights(ops.is_floating(class_weights), class_weights.dtype)
-        checks.weights_shape(class_weights.shape, logits.shape[axis])
-        if isinstance(class_weights, np.ndarray):
-            checks.weights_values(class_weights)
-    if where is not None:
-        checks.boolean(bool(xp.isdtype(where.dtype, "bool")), where.dtype, name="where")
-        checks.per_sample(where.shape, logits.shape, axis, name="where")
-    if is_integer:
+    of_targets = _about(targets, "targets")
+    axis = checks.loss_arrays(
+        _about(logits, "logits"), of_targets, _about(class_weights, "class_weights"),
+        axis=axis, where=_about(where, "where"),
+    )  # fmt: skip
+    if of_targets.kind == "i":
         host = to_host(targets, "targets")[0]
         checks.label_range(
             host if where is None else host[to_host(where, "where")[0]], logits.shape[axis], name="targets"
@@ -242,3 +224,14 @@ def _loss(
 
 def _is_of(xp: Any, x: Any) -> bool:
     return is_array_api_obj(x) and namespace_of(x) is xp
+
+
+def _about(x: Any, name: str) -> Any:
+    """Return what the checks read of an argument that is there."""
+    if x is None:
+        return None
+    if isinstance(x, np.ndarray):
+        return checks.About(name, x.shape, x.dtype, {"u": "i"}.get(x.dtype.kind, x.dtype.kind), x)
+    isdtype = namespace_of(x).isdtype
+    kinds = (("f", "real floating"), ("i", "integral"), ("b", "bool"))
+    return checks.About(name, x.shape, x.dtype, next((k for k, kind in kinds if isdtype(x.dtype, kind)), ""))

@@ -130,7 +130,7 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss(logits, jnp.array([0, 1]), gamma=2.0)), 4)
     1.58
     """
-    checks.static(isinstance(gamma, jax.core.Tracer), "gamma")
+    _check_static(gamma, "gamma")
     sample_loss = formulas.sigmoid_focal_loss(checks.gamma(gamma), fused.focal_term)
     return _loss(
         sample_loss, logits, targets, class_weights,
@@ -151,7 +151,7 @@ def _loss(
 ) -> Array:
     static = {"axis": axis, "label_smoothing": label_smoothing, "unlabelled_weight": unlabelled_weight}
     for name, option in static.items():
-        checks.static(isinstance(option, jax.core.Tracer), name)
+        _check_static(option, name)
     label_smoothing = checks.loss_options(reduction, label_smoothing)
     unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
     logits = jnp.asarray(unmasked(logits, "logits"))
@@ -179,27 +179,29 @@ def _narrowed(targets: ArrayLike) -> ArrayLike:
 def _weights(class_weights: Any, size: int) -> Array:
     """Check class weights; those that come from the host by value too, which costs no wait for a device."""
     class_weights = aligned(class_weights, "class_weights", size, fill=False)
-    from_host = not any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights))
-    weights: Any = to_host(class_weights, "class_weights")[0] if from_host else jnp.asarray(class_weights)
-    checks.floating_weights(bool(jnp.issubdtype(weights.dtype, jnp.floating)), weights.dtype)
-    checks.weights_shape(weights.shape, size)
-    if from_host:
-        checks.weights_values(weights.astype(np.float64))
-    array: Array = jnp.asarray(weights)
-    return array
+    if any(isinstance(leaf, Array) for leaf in jax.tree.leaves(class_weights)):
+        array: Array = jnp.asarray(class_weights)
+        checks.weights(_about(array, "class_weights"), size)
+        return array
+    host = to_host(class_weights, "class_weights")[0]
+    checks.weights(checks.weights_on_host(host), size)
+    return jnp.asarray(host)
 
 
 def _check_arrays(logits: Array, targets: Array, axis: int, where: Array | None) -> int:
-    """Check dtypes and static shapes; return the class axis counted from the front."""
-    other = "targets" if ops.is_floating(targets) else None
-    checks.floating_logits(ops.is_floating(logits), logits.dtype, logits="logits", targets=other)
-    axis = checks.class_axis(logits.shape, axis, logits="logits", axis_name="axis")
-    checks.targets(
-        targets.shape, targets.dtype,
-        is_integer=bool(jnp.issubdtype(targets.dtype, jnp.integer)), is_floating=ops.is_floating(targets),
-        logits_shape=logits.shape, axis=axis, names=("logits", "targets"),
-    )  # fmt: skip
-    if where is not None:
-        checks.boolean(where.dtype == jnp.bool_, where.dtype, name="where")
-        checks.per_sample(where.shape, logits.shape, axis, name="where")
-    return axis
+    """Check kinds and shapes; return the class axis."""
+    of_where = None if where is None else _about(where, "where")
+    return checks.loss_arrays(_about(logits, "logits"), _about(targets, "targets"), axis=axis, where=of_where)
+
+
+def _about(x: Array, name: str) -> checks.About:
+    kinds = (("f", jnp.floating), ("i", jnp.integer), ("b", jnp.bool_))
+    return checks.About(name, x.shape, x.dtype, next((k for k, kind in kinds if jnp.issubdtype(x.dtype, kind)), ""))
+
+
+def _check_static(value: Any, name: str) -> None:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} must be static, got a traced value; name it in static_argnames of jax.jit, or bind it before with "
+            "functools.partial"
+        )

@@ -33,28 +33,24 @@ def class_weights(values: Any) -> Tensor:
             values = host_weights(values, one_axis=False)
         except NotImplementedError:  # a list of the tensors of a graph
             values = tf.convert_to_tensor(values)
-    tensor = tf.convert_to_tensor(values)
-    checks.floating_weights(tensor.dtype.is_floating, tensor.dtype.name)
-    return tensor
+    return tf.convert_to_tensor(values)
 
 
 def fixed_weights(values: Any) -> Host:
     """Return the class weights of a loss object, float64 on the host: graphs made from it would keep the old ones."""
     if _variable(values):
-        checks.fixed_weights(type(values).__name__)
+        raise _not_fixed(type(values).__name__)
     try:
         return host_weights(values).astype(np.float64)
     except NotImplementedError:
-        return checks.fixed_weights("a tensor of a graph")
+        raise _not_fixed("a tensor of a graph") from None
 
 
 def host_weights(values: Any, *, one_axis: bool = True) -> Host:
     """Return class weights as NumPy, in the order of the classes, their kind and values checked."""
     host = to_host(aligned(values, "class_weights", fill=False), "class_weights")[0]
-    checks.floating_weights(host.dtype.kind == "f" or host.dtype.name == "bfloat16", host.dtype)
-    if one_axis or host.ndim == 1:
-        checks.weights_vector(host.shape)
-        checks.weights_values(host.astype(np.float64))
+    if one_axis or host.ndim == 1:  # otherwise the text will say how many there are to be
+        checks.weights(checks.weights_on_host(host))
     return host
 
 
@@ -77,6 +73,13 @@ def warn_of_probabilities(y_pred: Any) -> bool:
     if found:
         warnings.warn(_PROBABILITIES.format(found), UserWarning, stacklevel=4)
     return found is not None
+
+
+def _not_fixed(kind: str) -> TypeError:
+    return TypeError(
+        f"class_weights must be fixed numbers, got {kind}, whose later values the loss would not see; pass its NumPy "
+        "value, or call the function with it, which reads it at every step"
+    )
 
 
 def _variable(values: Any) -> bool:

@@ -72,7 +72,7 @@ def softmax_cross_entropy(
     >>> round(float(softmax_cross_entropy([0, 1], logits, [0.5, 2.5, 2.5])), 4)
     2.7548
     """
-    return _loss(
+    return loss(
         fused.softmax_cross_entropy, y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
@@ -101,7 +101,7 @@ def sigmoid_cross_entropy(
     >>> round(float(sigmoid_cross_entropy([[1, 0, 0], [0, 1, 1]], logits)), 4)
     1.0942
     """
-    return _loss(
+    return loss(
         fused.sigmoid_focal_loss(0.0), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
@@ -131,14 +131,14 @@ def sigmoid_focal_loss(
     1.58
     """
     gamma = checks.gamma(arguments.plain(gamma))
-    return _loss(
+    return loss(
         fused.sigmoid_focal_loss(gamma), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it would add a second to the first graph
-def _loss(
+def loss(
     sample_loss: formulas.SampleLoss,
     y_true: Any,
     y_pred: Any,
@@ -149,36 +149,20 @@ def _loss(
     reduction: str,
     label_smoothing: float,
     unlabelled_weight: float | None,
+    *,
+    warn: bool = True,
 ) -> Tensor:
-    arguments.warn_of_probabilities(y_pred)
+    """Return a loss in the order of the arguments above."""
+    if warn:
+        arguments.warn_of_probabilities(y_pred)
     if class_weights is not None:
         class_weights = arguments.class_weights(class_weights)
-    return checked_loss(
-        sample_loss, y_true, y_pred, class_weights, axis=axis, ignore_class=ignore_class, sample_weight=sample_weight,
-        reduction=reduction, label_smoothing=label_smoothing, unlabelled_weight=unlabelled_weight,
-    )  # fmt: skip
-
-
-def checked_loss(
-    sample_loss: formulas.SampleLoss,
-    y_true: Any,
-    y_pred: Any,
-    class_weights: Tensor | None,
-    *,
-    axis: int,
-    ignore_class: int | None,
-    sample_weight: Any,
-    reduction: str,
-    label_smoothing: float,
-    unlabelled_weight: float | None,
-) -> Tensor:
-    """Return a loss whose class weights have been looked at already."""
     label_smoothing = checks.loss_options(reduction, arguments.plain(label_smoothing))
     unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
     ignore_class = checks.ignored(arguments.plain(ignore_class), "ignore_class")
     y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
-    axis = shapes.class_axis(y_pred, axis, y_true)
-    y_true = shapes.targets(shapes.labels(y_true, y_pred, axis), y_pred, axis)
+    axis = shapes.class_axis(y_true, y_pred, axis)
+    y_true = shapes.targets(y_true, y_pred, axis)
     valid = None
     if y_true.dtype.is_integer:
         y_true = tf.cast(y_true, tf.int64)

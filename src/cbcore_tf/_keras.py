@@ -1,6 +1,6 @@
 """The three losses as Keras losses, for ``Model.compile``, and class weights for ``Model.fit(class_weight=...)``."""
 
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
-from cbcore import class_weights as make_class_weights
 from cbcore._arrays import unmasked
-from cbcore._weights import Empty, Normalize
+from cbcore._weights import FromCounts
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
 from cbcore_tf import _fused as fused
@@ -22,7 +21,7 @@ _REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", 
 register = keras.saving.register_keras_serializable(package="cbcore")
 
 
-class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is untyped
+class _ClassBalancedLoss(FromCounts, keras.losses.Loss):  # type: ignore[misc]  # Keras is untyped
     """What the three losses share; Keras applies masks, sample weights and the reduction to what `call` returns.
 
     Keras casts labels and logits to the dtype of the loss, and bfloat16 turns label 257 into 256: here it is float32
@@ -45,8 +44,13 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         dtype: Any = None,
         **unknown: Any,
     ) -> None:
-        checks.keras_options(unknown, type(self).__name__)
-        checks.keras_backend(keras.config.backend())
+        checks.no_unknown_options(unknown, type(self).__name__)
+        backend = keras.config.backend()
+        if backend != "tensorflow":
+            raise RuntimeError(
+                f"Keras must run on TensorFlow for the losses of cbcore_tf, got the backend {backend!r}; set "
+                "KERAS_BACKEND=tensorflow, or call the functions of cbcore_jax or cbcore_torch"
+            )
         checks.choice(reduction, "reduction", _REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=_dtype(dtype))
         if class_weights is not None:
@@ -58,39 +62,14 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
         self.label_smoothing = checks.number(arguments.plain(label_smoothing), "label_smoothing", low=0, high=1)
         self.unlabelled_weight = checks.unlabelled_weight(arguments.plain(unlabelled_weight))
 
-    @classmethod
-    def from_counts(
-        cls,
-        class_counts: Any,
-        beta: Any = None,
-        *,
-        num_prototypes: Any = None,
-        normalize: Normalize = "classes",
-        empty: Empty = "error",
-        **options: Any,
-    ) -> Self:
-        """Make the loss from the class counts of the whole training set.
-
-        Parameters
-        ----------
-        class_counts, beta, num_prototypes, normalize, empty
-            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
-        **options
-            Passed to the class.
-        """
-        weights = make_class_weights(
-            class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
-        )
-        return cls(weights, **options)
-
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss. Samples that the model masks are left out, whatever they hold."""
         if not self._warned:
             self._warned = arguments.warn_of_probabilities(y_pred)
         y_pred = tf.convert_to_tensor(unmasked(y_pred, "y_pred"))
         mask = getattr(y_pred, "_keras_mask", None)
-        axis = shapes.class_axis(y_pred, self.axis, y_true)
-        y_true = _labels(y_true, y_pred, axis)
+        axis = shapes.class_axis(y_true, y_pred, self.axis)
+        y_true = shapes.targets(y_true, y_pred, axis, of_keras=True)
         if sample_weight is not None:
             sample_weight = shapes.keras_sample_weight(sample_weight, y_pred, axis)
         if mask is not None:
@@ -104,11 +83,10 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
 
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
         """Return the weighted loss of each sample, and with `ignore_class` a Keras mask on it."""
-        y_true = _labels(y_true, y_pred, shapes.class_axis(y_pred, self.axis))
-        losses = functional.checked_loss(
-            self._sample_loss(), y_true, y_pred, self.class_weights, axis=self.axis, ignore_class=self.ignore_class,
-            sample_weight=None, reduction="none", label_smoothing=self.label_smoothing,
-            unlabelled_weight=self.unlabelled_weight,
+        y_true = shapes.targets(y_true, y_pred, shapes.class_axis(y_true, y_pred, self.axis), of_keras=True)
+        losses = functional.loss(
+            self._sample_loss(), y_true, y_pred, self.class_weights,
+            self.axis, self.ignore_class, None, "none", self.label_smoothing, self.unlabelled_weight, warn=False,
         )  # fmt: skip
         if self.ignore_class is not None and y_true.dtype.is_integer:
             losses._keras_mask = y_true != self.ignore_class
@@ -135,7 +113,11 @@ class _ClassBalancedLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras is u
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to change what graphs that are made already would keep."""
         if name in vars(self) and (name == "class_weights" or name in self._defaults):
-            checks.fixed_attribute(name, type(self).__name__)
+            raise AttributeError(
+                f"{name} must stay what {type(self).__name__} was made with, got another value: a compiled step would "
+                "keep the old one; make another loss and call model.compile(optimizer=model.optimizer, loss=...), "
+                "which keeps the optimizer's state"
+            )
         super().__setattr__(name, value)
 
     def _options(self) -> dict[str, Any]:
@@ -265,11 +247,3 @@ def _dtype(dtype: Any) -> str:
     name: str = keras.dtype_policies.get(dtype).compute_dtype
     checks.choice(name, "dtype", ("float32", "float64"))
     return name
-
-
-def _labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
-    """Return labels as `softmax_cross_entropy` takes them, where one class alone leaves no doubt what they mean."""
-    y_true = shapes.labels(y_true, y_pred, axis)
-    if y_true.shape.rank < y_pred.shape.rank and y_pred.shape[axis] == 1:
-        checks.one_class(y_true.shape, y_pred.shape, names=shapes.NAMES)
-    return shapes.targets(y_true, y_pred, axis)

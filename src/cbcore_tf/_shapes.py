@@ -13,74 +13,66 @@ from cbcore_tf import _arguments as arguments
 
 Tensor: TypeAlias = Any
 
-NAMES = ("y_pred", "y_true")
 
-
-def class_axis(y_pred: Tensor, axis: int, y_true: Any = None) -> int:
+def class_axis(y_true: Any, y_pred: Tensor, axis: int) -> int:
     """Check the logits; return their class axis counted from the front."""
-    if not y_pred.dtype.is_floating:
-        swapped = y_true is not None and tf.convert_to_tensor(y_true).dtype.is_floating
-        checks.floating_logits(False, y_pred.dtype.name, logits="y_pred", targets="y_true" if swapped else None)
-    checks.known_rank(y_pred.shape.rank, name="y_pred")
-    return checks.class_axis(y_pred.shape, arguments.plain(axis), logits="y_pred", axis_name="axis")
+    logits, axis = _about(y_pred, "y_pred"), arguments.plain(axis)
+    if logits.kind != "f":
+        checks.floating(logits, _about(tf.convert_to_tensor(y_true), "y_true"))
+    _check_rank(logits)
+    front = checks.class_axis(logits, axis, "axis")
+    if logits.shape[front] is None:
+        raise ValueError(
+            f"y_pred must have a known number of classes on axis {axis}, got shape {logits.shape}; set it with "
+            "y_pred.set_shape(...)"
+        )
+    return front
 
 
-def labels(y_true: Any, y_pred: Tensor, axis: int) -> Tensor:
-    """Return labels as a tensor, class indices without the class axis of size 1 that Keras gives them.
-
-    The shape tells dense labels from class indices, never the dtype: Keras turns all labels into floats. Labels in
-    the shape of `y_pred` are dense, even if that has a single class.
-    """
-    y_true = tf.convert_to_tensor(unmasked(y_true, "y_true"))
-    rank = y_true.shape.rank
-    checks.known_rank(rank, name="y_true")
-    if rank != y_pred.shape.rank:
-        return y_true
-    dense = y_true.shape.is_compatible_with(y_pred.shape)
-    samples = _without(y_pred.shape, axis)
-    ones = [
-        i
-        for i in (axis, rank - 1)
-        if y_true.shape[i] in (1, None) and _without(y_true.shape, i).is_compatible_with(samples)
-    ]
-    if dense and ones and y_pred.shape[axis] != 1:
-        checks.index_or_dense(y_true.shape, y_pred.shape, names=NAMES)
-    return tf.squeeze(y_true, ones[0]) if ones and not dense else y_true
-
-
-def targets(y_true: Tensor, y_pred: Tensor, axis: int) -> Tensor:
+def targets(y_true: Any, y_pred: Tensor, axis: int, *, of_keras: bool = False) -> Tensor:
     """Check labels against the logits; return integers (class indices), or floats in the shape of the logits.
 
-    Floats in the shape of class indices are what Keras makes of integers.
+    The shape tells dense labels from class indices, never the dtype: Keras turns all labels into floats. Class indices
+    may have an axis of size 1 in place of the class axis or at the end, as Keras gives them. Labels in the shape of
+    `y_pred` are dense, even if that has a single class; then floats without it, and all that Keras passes on, are none.
     """
-    samples = _without(y_pred.shape, axis)
-    if y_true.dtype.is_floating and y_true.shape.rank < y_pred.shape.rank and y_true.shape.is_compatible_with(samples):
-        if y_pred.shape[axis] == 1:
-            checks.one_class(y_true.shape, y_pred.shape, names=NAMES)
-        nowhere = tf.int64.min  # an index that is no whole number gets NaN, not the class below it
-        y_true = tf.where(y_true == tf.floor(y_true), tf.cast(y_true, tf.int64), nowhere)
-    kind = y_true.dtype
-    if y_true.shape.is_compatible_with(y_pred.shape) and (kind.is_integer or kind.is_bool):
+    y_true = tf.convert_to_tensor(unmasked(y_true, "y_true"))
+    labels, logits = _about(y_true, "y_true"), _about(y_pred, "y_pred")
+    _check_rank(labels)
+    samples, rank, one_class = _without(logits.shape, axis), len(logits.shape), logits.shape[axis] == 1
+    dense = checks.fits(labels.shape, logits.shape)
+    if len(labels.shape) == rank:
+        ones = [
+            i
+            for i in (axis, rank - 1)
+            if labels.shape[i] in (1, None) and checks.fits(_without(labels.shape, i), samples)
+        ]
+        if ones and dense and not one_class:
+            raise ValueError(
+                f"y_true must show whether it holds class indices or has the shape of y_pred, {logits.shape}; got "
+                f"{labels.shape}, which may become either; set it with y_true.set_shape(...), e.g. in Dataset.map"
+            )
+        if ones and not dense:
+            y_true = tf.squeeze(y_true, ones[0])
+            labels = _about(y_true, "y_true")
+    if len(labels.shape) < rank and checks.fits(labels.shape, samples) and (of_keras or labels.kind == "f"):
+        if one_class:
+            raise ValueError(
+                f"y_true must have the shape of y_pred, {logits.shape}, where that has a single class (0 and 1, as "
+                f"multi-hot labels); got {labels.shape}, class indices; give y_true a class axis"
+            )
+        if labels.kind == "f":
+            nowhere = tf.int64.min  # an index that is no whole number gets NaN, not the class below it
+            y_true = tf.where(y_true == tf.floor(y_true), tf.cast(y_true, tf.int64), nowhere)
+    elif dense and (labels.kind == "i" or y_true.dtype.is_bool):
         y_true = tf.cast(y_true, tf.float32)
-    elif not y_true.shape.is_compatible_with(y_pred.shape if kind.is_floating else samples) or not (
-        kind.is_integer or kind.is_floating
-    ):
-        checks.targets(
-            y_true.shape,
-            kind.name,
-            is_integer=kind.is_integer,
-            is_floating=kind.is_floating,
-            logits_shape=y_pred.shape,
-            axis=axis,
-            names=NAMES,
-        )
+    checks.fitting(_about(y_true, "y_true"), logits, samples)
     return _sized_like(y_pred, y_true, None if y_true.dtype.is_floating else axis, name="y_true")
 
 
 def per_sample(x: Tensor, y_pred: Tensor, axis: int, *, name: str) -> Tensor:
     """Check a mask or weight that has one entry a sample."""
-    if not x.shape.is_compatible_with(_without(y_pred.shape, axis)):
-        checks.per_sample(x.shape, y_pred.shape, axis, name=name)
+    checks.per_sample(_about(x, name), _without(tuple(y_pred.shape), axis))
     return _sized_like(y_pred, x, axis, name=name)
 
 
@@ -91,15 +83,13 @@ def keras_sample_weight(x: Any, y_pred: Tensor, axis: int) -> Tensor:
     broadcasts to another meaning, weights (N,) of samples (N, N), is an error.
     """
     x = tf.convert_to_tensor(unmasked(x, "sample_weight"))
-    rank, samples = x.shape.rank, _without(y_pred.shape, axis)
-    checks.known_rank(rank, name="sample_weight")
-    if rank == samples.rank + 1 and x.shape[-1] in (1, None):
+    _check_rank(_about(x, "sample_weight"))
+    samples = _without(tuple(y_pred.shape), axis)
+    if x.shape.rank == len(samples) + 1 and x.shape[-1] in (1, None):
         x = tf.squeeze(x, -1)
-    elif rank not in (0, samples.rank):
-        checks.per_sample(x.shape, y_pred.shape, axis, name="sample_weight")
-    sizes = list(zip(x.shape, samples, strict=True)) if rank else []
-    if any(None not in (a, b) and a not in (1, b) for a, b in sizes):
-        checks.per_sample(x.shape, y_pred.shape, axis, name="sample_weight")
+    sizes = list(zip(x.shape, samples, strict=False))
+    if x.shape.rank not in (0, len(samples)) or not all(a in (1, b, None) or b is None for a, b in sizes):
+        checks.per_sample(_about(x, "sample_weight"), samples)
     if sizes and all(a == b and (a is not None or i == 0) for i, (a, b) in enumerate(sizes)):
         return x  # two open batch sizes are one
     size = tf.shape(y_pred)
@@ -108,9 +98,21 @@ def keras_sample_weight(x: Any, y_pred: Tensor, axis: int) -> Tensor:
 
 def class_weights(x: Tensor, y_pred: Tensor, axis: int) -> Tensor:
     """Check that there is one weight for each class."""
-    if not x.shape.is_compatible_with([y_pred.shape[axis]]):
-        checks.weights_shape(x.shape, y_pred.shape[axis])
+    checks.weights(_about(x, "class_weights"), y_pred.shape[axis])
     return tf.ensure_shape(x, [y_pred.shape[axis]])
+
+
+def _about(x: Tensor, name: str) -> checks.About:
+    kind = "f" if x.dtype.is_floating else "i" if x.dtype.is_integer else ""
+    return checks.About(name, None if x.shape.rank is None else tuple(x.shape), x.dtype.name, kind)
+
+
+def _check_rank(x: checks.About) -> None:
+    if x.shape is None:
+        raise ValueError(
+            f"{x.name} must have a known number of axes, got a shape that is wholly unknown; set it with "
+            f"{x.name}.set_shape(...), e.g. in Dataset.map"
+        )
 
 
 def _sized_like(y_pred: Tensor, x: Tensor, axis: int | None, *, name: str) -> Tensor:
@@ -126,5 +128,5 @@ def _sized_like(y_pred: Tensor, x: Tensor, axis: int | None, *, name: str) -> Te
         return tf.reshape(x, size)
 
 
-def _without(shape: Any, axis: int) -> Any:
-    return shape[:axis].concatenate(shape[axis + 1 :])
+def _without(shape: tuple[int | None, ...], axis: int) -> tuple[int | None, ...]:
+    return shape[:axis] + shape[axis + 1 :]

@@ -167,28 +167,42 @@ def _plain(option: Any) -> Any:
     return option
 
 
+_OPTIONAL = ("class_weights", "sample_weight")
+_NAMES = ("input", "target", *_OPTIONAL)
+
+
 def _check_tensors(
     input: Tensor, target: Tensor, class_weights: Tensor | None, dim: int, sample_weight: Tensor | None
 ) -> int:
     """Check kinds, devices and static shapes; return the class axis."""
-    names = ("input", "target", "class_weights", "sample_weight")
-    for name, value in zip(names, (input, target, class_weights, sample_weight), strict=True):
-        if value is not None:
-            checks.instance(value, Tensor, name, "make it with torch.as_tensor, once, before the training loop")
-            checks.same_device(value.device, input.device, name=name, like="input")
-    other = "target" if target.is_floating_point() else None
-    checks.floating_logits(input.is_floating_point(), input.dtype, logits="input", targets=other)
+    device = getattr(input, "device", None)
+    for name, value in zip(_NAMES, (input, target, class_weights, sample_weight), strict=True):
+        if value is None and name in _OPTIONAL:
+            continue
+        if not isinstance(value, Tensor):
+            raise no_tensor(value, name, "make it with torch.as_tensor, once, before the training loop")
+        if value.device != device:
+            raise ValueError(
+                f"{name} must be on the device of input, {device}, got {value.device}; move it there once, "
+                "before the training loop (a criterion with criterion.to(device))"
+            )
     one_sample = input.ndim == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
-    axis = checks.class_axis(input.shape, 0 if one_sample else dim, logits="input", axis_name="dim")
-    is_floating = target.is_floating_point()
-    checks.targets(
-        target.shape, target.dtype,
-        is_integer=not is_floating and not target.is_complex() and target.dtype != torch.bool,
-        is_floating=is_floating, logits_shape=input.shape, axis=axis, names=("input", "target"),
+    return checks.loss_arrays(
+        about(input, "input"), about(target, "target"),
+        None if class_weights is None else about(class_weights, "class_weights"),
+        axis=0 if one_sample else dim, axis_name="dim",
+        sample_weight=None if sample_weight is None else about(sample_weight, "sample_weight"),
     )  # fmt: skip
-    if class_weights is not None:
-        checks.floating_weights(class_weights.is_floating_point(), class_weights.dtype)
-        checks.weights_shape(class_weights.shape, input.shape[axis])
-    if sample_weight is not None:
-        checks.per_sample(sample_weight.shape, input.shape, axis, name="sample_weight")
-    return axis
+
+
+def about(x: Tensor, name: str) -> checks.About:
+    """Return what the checks read of a tensor."""
+    dtype = x.dtype
+    kind = "f" if dtype.is_floating_point else "" if dtype.is_complex or dtype == torch.bool else "i"
+    return checks.About(name, tuple(x.shape), dtype, kind)
+
+
+def no_tensor(value: Any, name: str, fix: str) -> TypeError:
+    """Return the error of an argument that is no tensor."""
+    came = f"{type(value).__module__}.{type(value).__qualname__}"
+    return TypeError(f"{name} must be a torch.Tensor, got {came}; {fix}")

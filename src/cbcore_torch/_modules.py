@@ -5,7 +5,7 @@ writes ones into it leaves no weights to come back to. So the module keeps the w
 float64, and the buffer can be written again at any time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cbcore import _checks as checks
-from cbcore import class_weights as make_class_weights
 from cbcore._arrays import Host, aligned, to_host
-from cbcore._weights import Empty, Normalize
+from cbcore._weights import FromCounts
 from cbcore_torch import _functional as functional
 
 _ANY_AXIS = -(1 << 31)  # its range is known with the logits
@@ -23,31 +22,14 @@ _HALF = (torch.float16, torch.bfloat16)
 _ABSURD = 1e15  # neither a weight nor a count
 _DEFERRED = ("deferred_weights", "deferred_epochs")  # in a state dict, while a schedule is there
 
-_FROM_COUNTS = "that is for from_counts(class_counts, beta), which makes the weights of the class counts"
-_ELSEWHERE = {
-    **dict.fromkeys(
-        ("weight", "weights", "class_weight", "alpha", "cls_weight"),
-        "weights of classes are class_weights here, one for each class",
-    ),
-    "class_weights": "from_counts makes them of the counts; give weights of your own to the class itself",
-    "pos_weight": "weights of classes are class_weights here, and weigh a whole sample",
-    **dict.fromkeys(("beta", "num_prototypes", "normalize", "empty", "class_counts"), _FROM_COUNTS),
-    **dict.fromkeys(("samples_per_class", "samples_per_cls", "cls_num_list", "counts", "labels"), _FROM_COUNTS),
-    **dict.fromkeys(("num_classes", "no_of_classes"), "it is the length of class_weights"),
-    "from_logits": "the losses always take logits, never probabilities",
-    **dict.fromkeys(("size_average", "reduce"), "choose reduction='mean', 'sum', 'none' or 'weighted_mean'"),
-    "axis": "the class axis is dim here",
-    "ignore_class": "the index to ignore is ignore_index here",
-    "gamma": "that is the focusing parameter of SigmoidFocalLoss",
-    "smoothing": "that is label_smoothing here",
-    "epsilon": "for label smoothing give label_smoothing",
-    "sample_weight": "weights of samples are given with each batch: criterion(input, target, sample_weight)",
-}
 
-
-class _ClassBalancedLoss(nn.Module):
+class _ClassBalancedLoss(FromCounts, nn.Module):
     """What the three losses share: options, the buffer and how it is made."""
 
+    _defaults: dict[str, Any] = {  # noqa: RUF012
+        "dim": 1, "ignore_index": -100, "reduction": ..., "label_smoothing": 0.0, "unlabelled_weight": None,
+    }  # fmt: skip
+    _function: Callable[..., Tensor]
     class_weights: Tensor | None
     _given: Host | None  # what the constructor was given
     _made: Host | None  # the class weights, also while a schedule holds them back; None if nobody could read them
@@ -67,7 +49,7 @@ class _ClassBalancedLoss(nn.Module):
         **unknown: Any,
     ) -> None:
         super().__init__()
-        _check_options(unknown, type(self).__name__)
+        checks.no_unknown_options(unknown, type(self).__name__)
         self.dim = checks.integer(dim, "dim", at_least=_ANY_AXIS)
         self.ignore_index = checks.ignored(ignore_index, "ignore_index")
         self.reduction = reduction
@@ -77,31 +59,10 @@ class _ClassBalancedLoss(nn.Module):
         self._given, self._epochs, self._counted, self._unknown = self._made, None, False, None
         self.register_buffer("class_weights", buffer)
 
-    @classmethod
-    def from_counts(
-        cls,
-        class_counts: Any,
-        beta: Any = None,
-        *,
-        num_prototypes: Any = None,
-        normalize: Normalize = "classes",
-        empty: Empty = "error",
-        **options: Any,
-    ) -> Self:
-        """Make the loss from the class counts of the whole training set.
-
-        Parameters
-        ----------
-        class_counts, beta, num_prototypes, normalize, empty
-            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
-        **options
-            Passed to the class.
-        """
-        _check_options((name for name in options if name == "class_weights"), f"{cls.__name__}.from_counts")
-        weights = make_class_weights(
-            class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty
-        )
-        return cls(to_host(weights, "class_weights")[0], **options)
+    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
+        weights = self._weights(input)
+        return self._function(input, target, weights, sample_weight=sample_weight, **self._options())
 
     def reset_parameters(self) -> None:
         """Write the class weights into the buffer again, for loaders that leave memory as it comes.
@@ -109,7 +70,7 @@ class _ClassBalancedLoss(nn.Module):
         They are those that the loss was made with or that were loaded, and 1 where a schedule still holds them back.
         """
         if self.class_weights is not None:
-            checks.known_weights(self._made is not None)
+            _check_known(self._made is not None)
             self._write()
 
     def extra_repr(self) -> str:
@@ -122,11 +83,7 @@ class _ClassBalancedLoss(nn.Module):
                 parts.append(f"class_weights={low:.4g}..{high:.4g}")
         if self._epochs is not None and self._made is not None and self._waits():
             parts.append(f"deferred_weights={self._made.min():.4g}..{self._made.max():.4g}")
-        defaults = {
-            "gamma": None, "dim": 1, "ignore_index": -100, "reduction": None, "label_smoothing": 0.0,
-            "unlabelled_weight": None,
-        }  # fmt: skip
-        parts += [f"{k}={v!r}" for k, d in defaults.items() if (v := getattr(self, k, d)) != d]
+        parts += [f"{k}={v!r}" for k, v in self._options().items() if v != self._defaults[k]]
         return ", ".join(parts)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -136,7 +93,7 @@ class _ClassBalancedLoss(nn.Module):
         compute until it does; if it seems to, only the word of a loader that it has made the module ready tells.
         """
         if name == "class_weights" and isinstance(value, Tensor):
-            _check_kind(value)
+            checks.weights(functional.about(value, name))
             host = _host(value)
             sound = host is None or bool(((host >= 0) & (host < _ABSURD)).all())
             if sound and host is not None:
@@ -235,7 +192,7 @@ class _ClassBalancedLoss(nn.Module):
             weights = self._given  # an early checkpoint of an older version: ones, with nothing beside them
         if weights is None:
             weights = self._made
-        checks.known_weights(weights is not None)
+        _check_known(weights is not None)
         epoch = 0 if self._epochs is None or self._counted else self._epochs[0]
         self._schedule(weights, epoch, start_epoch)  # type: ignore[arg-type]
         self._counted = True
@@ -271,23 +228,24 @@ class _ClassBalancedLoss(nn.Module):
         weights = self.class_weights
         if weights is None:
             return None
-        checks.known_weights(self._unknown is None or not self._is_unknown(weights))
+        _check_known(self._unknown is None or not self._is_unknown(weights))
         return weights.to("meta") if isinstance(input, Tensor) and input.is_meta else weights
 
     def _options(self) -> dict[str, Any]:
-        names = ("dim", "ignore_index", "reduction", "label_smoothing", "unlabelled_weight")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self._defaults}
 
 
 def _version(weights: Tensor) -> int:
     return 0 if weights.is_inference() else weights._version
 
 
-def _check_options(unknown: Iterable[str], where: str) -> None:
-    """Name the option here that another library's stands for."""
-    for name in unknown:
-        fix = _ELSEWHERE.get(name, "see the signature for the options")
-        raise TypeError(f"{where} must be given options that it has, got {name}=...; {fix}")
+def _check_known(known: bool) -> None:
+    if not known:
+        raise ValueError(
+            "class_weights must have values, got memory that was never written (the criterion was made on the meta "
+            "device from a tensor without values, or a loader assigned what it had no values for); load a state_dict, "
+            "call criterion.reset_parameters(), or make the criterion with from_counts"
+        )
 
 
 def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
@@ -298,29 +256,18 @@ def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
     default of meta means no memory yet, and costs them their values, for nothing: they are a few numbers.
     """
     if isinstance(class_weights, Tensor):
-        return class_weights.detach().clone(), _check(class_weights)
+        checks.weights(functional.about(class_weights, "class_weights"))
+        values = _host(class_weights)
+        if values is not None:
+            checks.weights_values(values)
+        return class_weights.detach().clone(), values
     host = to_host(aligned(class_weights, "class_weights", fill=False), "class_weights")[0]
-    checks.floating_weights(host.dtype.name.startswith(("float", "bfloat")), host.dtype)
-    checks.weights_vector(host.shape)
+    checks.weights(checks.weights_on_host(host))
     host = host.astype(np.float64)
-    checks.weights_values(host)
     dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
     device = torch.empty(0).device  # the default one, whoever set it
     buffer = torch.tensor(host, dtype=dtype, device="cpu")
     return buffer if device.type == "meta" else buffer.to(device), host
-
-
-def _check_kind(weights: Tensor) -> None:
-    checks.floating_weights(weights.is_floating_point(), weights.dtype)
-    checks.weights_vector(weights.shape)
-
-
-def _check(weights: Tensor) -> Host | None:
-    _check_kind(weights)
-    host = _host(weights)
-    if host is not None:
-        checks.weights_values(host)
-    return host
 
 
 def _host(weights: Any) -> Host | None:
@@ -351,11 +298,7 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     tensor(1.4738)
     """
 
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.softmax_cross_entropy(
-            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
-        )
+    _function = staticmethod(functional.softmax_cross_entropy)
 
 
 class SigmoidCrossEntropy(_ClassBalancedLoss):
@@ -371,11 +314,7 @@ class SigmoidCrossEntropy(_ClassBalancedLoss):
     tensor(2.7896)
     """
 
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.sigmoid_cross_entropy(
-            input, target, self._weights(input), sample_weight=sample_weight, **self._options()
-        )
+    _function = staticmethod(functional.sigmoid_cross_entropy)
 
 
 class SigmoidFocalLoss(_ClassBalancedLoss):
@@ -396,12 +335,9 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
     tensor(1.3948)
     """
 
+    _defaults = {"gamma": ..., **_ClassBalancedLoss._defaults}  # shown always  # noqa: RUF012
+    _function = staticmethod(functional.sigmoid_focal_loss)
+
     def __init__(self, class_weights: Any = None, *, gamma: float = 0.5, **options: Any) -> None:
         super().__init__(class_weights, **options)
         self.gamma = checks.gamma(gamma)
-
-    def forward(self, input: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the loss of logits (N, C, ...) and targets, each sample weighted by its class."""
-        return functional.sigmoid_focal_loss(
-            input, target, self._weights(input), gamma=self.gamma, sample_weight=sample_weight, **self._options()
-        )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cbcore import _checks as checks
 from cbcore import prior_bias
+from cbcore_torch._functional import no_tensor
 
 _M = TypeVar("_M", bound=nn.Module)
 
@@ -109,7 +110,9 @@ def _bias(head: nn.Module) -> Any:
             f"head must be the last layer alone, got a {type(head).__name__} of {len(list(head.children()))} modules; "
             "pass the layer that makes the logits, e.g. model[-1] or model.fc"
         )
-    return checks.bias(value, head)
+    if value is None:
+        raise ValueError(f"head must be a layer with a bias, got {head}; make it with bias=True")
+    return value
 
 
 class DeferredReweighting:
@@ -149,7 +152,8 @@ class DeferredReweighting:
 
     def __init__(self, criterion: nn.Module, start_epoch: int) -> None:
         weights = getattr(criterion, "class_weights", None)
-        checks.instance(weights, Tensor, "criterion.class_weights", "make the criterion with from_counts(...)")
+        if not isinstance(weights, Tensor):
+            raise no_tensor(weights, "criterion.class_weights", "make the criterion with from_counts(...)")
         start_epoch = checks.integer(start_epoch, "start_epoch", at_least=0)
         if not hasattr(criterion, "_resume"):  # a compiled criterion hands on what it does not have
             raise TypeError(

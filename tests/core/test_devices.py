@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import cbcore
-from cbcore._arrays import to_host
+from cbcore._arrays import beside, to_host
 
 LABELS = np.array([0, 2, 1, 0, 0, 1, 0, 2], np.int32)
 COUNTS = np.array([4, 2, 2], np.int32)
@@ -112,6 +112,8 @@ def test_a_device_that_refuses_for_another_reason_is_heard(monkeypatch: pytest.M
     monkeypatch.setattr(namespace, "asarray", asarray)
     with pytest.raises(RuntimeError, match="out of memory"):
         cbcore.class_weights(torch.from_numpy(COUNTS))
+    with pytest.raises(RuntimeError, match="out of memory"):  # which 32 bits, that are tried next, could not hold
+        beside(np.array([1 << 40]), torch.from_numpy(COUNTS))
 
 
 def test_dtypes_that_numpy_does_not_have() -> None:

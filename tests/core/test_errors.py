@@ -39,6 +39,7 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: cbcore.class_weights([5, 1], [0.5, 2]), ValueError, "beta must be in [0, 1], got 2.0 for class 1"),
     (lambda: cbcore.class_weights([5, 1], [0.5]), ValueError, "beta must be a scalar or have shape (2,), one for each class; got shape (1,)"),
     (lambda: cbcore.class_weights([5, 1], "0.9"), TypeError, "beta must be a number or an array of numbers, got '0.9'"),
+    (lambda: cbcore.class_weights([5, 1], [True, False]), TypeError, "beta must be a number or an array of numbers, got dtype bool"),
     (lambda: cbcore.class_weights([5, 1], num_prototypes=0.5), ValueError, "num_prototypes must be at least 1, got 0.5; N = 1 / (1 - beta), e.g. 1000"),
     (lambda: cbcore.class_weights([5, 1], 0.9, num_prototypes=10), ValueError, "exactly one of beta and num_prototypes must be given, got beta=0.9 and num_prototypes=10"),
     (lambda: cbcore.effective_number([5, 1]), ValueError, "exactly one of beta and num_prototypes must be given, got neither"),

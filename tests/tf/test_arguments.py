@@ -389,19 +389,21 @@ def test_a_graph_of_ones_own_tells_it_too(function: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        ("from_logits", "y_pred is always logits"),
-        ("class_weight", "here it is class_weights"),
-        ("alpha", "here it is class_weights"),
-        ("num_classes", "the number of classes is that of class_weights"),
-        ("samples_per_class", "counts go to from_counts"),
-        ("ignore_index", "here it is ignore_class"),
-        ("colour", "the documentation of the class lists"),
+        ("from_logits", "the losses always take logits"),
+        ("class_weight", "weights of classes are class_weights here"),
+        ("alpha", "weights of classes are class_weights here"),
+        ("num_classes", "it is the length of class_weights"),
+        ("samples_per_class", "that is for from_counts"),
+        ("ignore_index", "the index to ignore is ignore_class here"),
+        ("colour", "see the signature for the options"),
     ],
 )
 @classes
 def test_options_of_elsewhere_are_told_their_name_here(kind: Any, option: str, text: str) -> None:
     for make in (kind, partial(kind.from_counts, [5, 2, 1])):
-        with pytest.raises(TypeError, match=f"{kind.__name__} must be given its own options, got {option}=; {text}"):
+        with pytest.raises(
+            TypeError, match=f"{kind.__name__} must be given options that it has, got {option}=...; {text}"
+        ):
             make(**{option: 1})
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from cbcore import class_weights
-from cbcore_torch import SigmoidFocalLoss, SoftmaxCrossEntropy, sigmoid_focal_loss, softmax_cross_entropy
+from cbcore_torch import SigmoidFocalLoss, SoftmaxCrossEntropy, param_groups, sigmoid_focal_loss, softmax_cross_entropy
 
 Z, Y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
+HEAD = torch.nn.Linear(2, 3)
 
 CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: softmax_cross_entropy(Z, Y[:, None]), ValueError, "target must be integers of shape (4,) (class indices) or floats of shape (4, 3) (as input), got torch.int64 of shape (4, 1); reshape target to (4,)"),
@@ -25,6 +26,9 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: softmax_cross_entropy(Z, Y, torch.ones(4)), ValueError, "class_weights must have shape (3,), one for each class, got (4,)"),
     (lambda: softmax_cross_entropy(Z, Y, np.ones(3)), TypeError, "class_weights must be a torch.Tensor, got numpy.ndarray; make it with torch.as_tensor, once, before the training loop"),  # type: ignore[arg-type]
     (lambda: softmax_cross_entropy(Z, [0, 1, 2, 0]), TypeError, "target must be a torch.Tensor, got builtins.list"),  # type: ignore[arg-type]
+    (lambda: softmax_cross_entropy(Z, None), TypeError, "target must be a torch.Tensor, got builtins.NoneType"),  # type: ignore[arg-type]
+    (lambda: softmax_cross_entropy(None, Y), TypeError, "input must be a torch.Tensor, got builtins.NoneType"),  # type: ignore[arg-type]
+    (lambda: param_groups(HEAD, head=HEAD, weight_decay=torch.inf), ValueError, "weight_decay must be finite, got inf"),
     (lambda: softmax_cross_entropy(Z, Y, sample_weight=torch.ones(4, 1)), ValueError, "sample_weight must have shape (4,), one for each sample, got (4, 1)"),
     (lambda: class_weights([5, 2], torch.nn.Parameter(torch.tensor(0.9))), TypeError, "beta must be plain numbers, got a Parameter that requires a gradient"),
     (lambda: softmax_cross_entropy(Z, Y, dim=2), ValueError, "dim must name an axis of input, got 2 for input of shape (4, 3)"),

@@ -250,3 +250,43 @@ def test_options_are_plain_numbers_after_the_constructor() -> None:
         "gamma": float, "label_smoothing": float, "dim": int, "ignore_index": int, "unlabelled_weight": float,
         "reduction": str,
     }  # fmt: skip
+
+
+def test_a_pickle_of_the_first_version_keeps_its_weights() -> None:
+    old = SoftmaxCrossEntropy.from_counts(COUNTS)
+    state = {name: value for name, value in vars(old).items() if name not in ("_made", "_given", "_epochs", "_unknown")}
+    criterion = SoftmaxCrossEntropy.__new__(SoftmaxCrossEntropy)
+    criterion.__setstate__(state)
+    assert torch.equal(weights(garbage(criterion)), W)
+
+
+def test_weights_of_another_class_of_tensors_are_taken_as_they_come() -> None:
+    class Elsewhere(torch.Tensor):
+        pass
+
+    criterion = SoftmaxCrossEntropy.from_counts(COUNTS)
+    criterion._apply(lambda t: (t + 1).as_subclass(Elsewhere))
+    assert type(weights(criterion)) is Elsewhere
+    assert torch.equal(weights(criterion).as_subclass(torch.Tensor), W + 1)
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    criterion = SoftmaxCrossEntropy.from_counts(COUNTS)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        criterion.load_state_dict({"class_weights": torch.ones(4)})
+    criterion.load_state_dict({}, strict=False)
+    SoftmaxCrossEntropy().load_state_dict({})
+    assert torch.equal(weights(garbage(criterion)), W)
+
+
+def test_a_schedule_made_on_meta() -> None:
+    criterion = SoftmaxCrossEntropy.from_counts(COUNTS).to("meta")
+    schedule = DeferredReweighting(criterion, start_epoch=1)
+    garbage(criterion)
+    assert torch.equal(weights(criterion), ONES)
+    schedule.step()
+    assert torch.equal(weights(criterion), W)
+
+
+def test_large_weights_that_are_no_whole_numbers_are_no_counts() -> None:
+    assert weights(SoftmaxCrossEntropy([40.5, 0.25])).tolist() == [40.5, 0.25]
