@@ -1,26 +1,56 @@
 """The fused path on CUDA devices: one Triton kernel reads the logits, another makes their gradient in the backward."""
 
 import functools
-import importlib.util
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cbcore import _formulas as formulas
 from cbcore_torch import _modes as modes
+from cbcore_torch import _ops as ops
+from cbcore_torch import _proof
 from cbcore_torch._call import Call
 from cbcore_torch._row_scale import row_scale
 
-__all__ = ["DTYPES", "PROVED", "TritonLoss", "is_installed", "row_scale"]
+__all__ = ["DTYPES", "TritonLoss", "refusal", "row_scale"]
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-PROVED = False  # the kernels are proved in Triton's interpreter and compiled for sm_90, but have not met a GPU yet
+
+
+def refusal(z: Tensor, gamma: float | None) -> str | None:
+    """Return None where the kernels take logits like z, having proved themselves, and otherwise in words why not."""
+    found = kernels()
+    if isinstance(found, str):
+        return found
+    if gamma is not None and gamma >= found.GAMMA_LIMIT:
+        return f"gamma is not below {found.GAMMA_LIMIT:g}"
+    return _proof.refusal(found, reference, z.device, z.dtype, gamma)
 
 
 @functools.cache
-def is_installed() -> bool:
-    """Tell whether Triton is there, as it is with PyTorch's own CUDA builds."""
-    return importlib.util.find_spec("triton") is not None
+def kernels() -> ModuleType | str:
+    """Return the kernels, or in words why there are none. Triton comes with PyTorch's own CUDA builds for Linux."""
+    try:
+        from cbcore_torch import _triton
+    except Exception as error:  # an installation that does not fit together may raise anything
+        return f"Triton cannot be imported ({type(error).__name__}: {error})"
+    return _triton
+
+
+def reference(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor]:
+    """Return the loss of each row and its gradient in closed form, in operations that no hook of autograd sees."""
+    index = target.clamp(0, z.shape[1] - 1)[:, None]  # where that changes it, the scale is NaN
+    sign = torch.ones_like(z).scatter_(1, index, -1.0)
+    with torch.no_grad():
+        if gamma is None:
+            losses, slope = -z.log_softmax(1).gather(1, index)[:, 0], z.softmax(1) - (sign < 0).to(z.dtype)
+        else:
+            losses = formulas.focal_term(ops, z * sign, gamma).sum(1)
+            slope = formulas.focal_term_derivative(ops, z * sign, gamma) * sign
+        skipped = scale == 0
+        return (losses * scale).masked_fill(skipped, 0), (slope * scale[:, None]).masked_fill(skipped[:, None], 0)
 
 
 class TritonLoss(torch.autograd.Function):

@@ -61,7 +61,10 @@ def takes(
     label_smoothing: float,
     kind: Kind,
 ) -> bool:
-    """Tell whether the fused path gives this loss. All are questions about kinds and modes, none about values."""
+    """Tell whether the fused path gives this loss. All are questions about kinds and modes, none about values.
+
+    The last, whether a GPU may run the kernels, is answered by trying them when it is asked for the first time.
+    """
     return (
         (input.dtype in _cuda.DTYPES if _on_gpu(input) else input.is_cpu and input.dtype in DTYPES)
         and (type(input) is Tensor or type(input) is torch.nn.Parameter)
@@ -72,11 +75,12 @@ def takes(
         and not (class_weights is not None and class_weights.requires_grad)
         and not (sample_weight is not None and sample_weight.requires_grad)
         and not modes.traced()
+        and not (_on_gpu(input) and _cuda.refusal(input, kinds.power(kind)))
     )
 
 
 def _on_gpu(input: Tensor) -> bool:
-    return _cuda.PROVED and input.is_cuda and _cuda.is_installed()
+    return input.is_cuda
 
 
 def loss(

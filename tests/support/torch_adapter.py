@@ -11,7 +11,7 @@ import torch
 
 import cbcore_torch
 from cbcore import _formulas as formulas
-from cbcore_torch import _fused, _numba, _row_blocks, _small
+from cbcore_torch import _cuda, _fused, _numba, _row_blocks, _small
 from tests.support.spec import Call
 
 LOSSES = {
@@ -23,11 +23,12 @@ IGNORED = -100
 
 
 # Where a path does its work; `_small` may still decline, by None.
-ENTRIES = {
+ENTRIES: dict[str, tuple[Any, str]] = {
     "composite": (formulas, "class_balanced_loss"),
     "small": (_small, "loss"),
     "row blocks": (_row_blocks, "run"),
     "numba": (_numba, "run"),
+    "triton": (_cuda.TritonLoss, "forward"),
 }
 
 
@@ -113,11 +114,6 @@ def force(path: str) -> Iterator[None]:
 def witness() -> Iterator[list[str]]:
     """Collect the names of the paths that compute something, in order."""
     taken: list[str] = []
-    entries = dict(ENTRIES)
-    if _fused._on_gpu(torch.empty(0)):  # forced: it needs Triton
-        from cbcore_torch import _triton
-
-        entries["triton"] = (_triton, "forward")
 
     def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -129,7 +125,7 @@ def witness() -> Iterator[list[str]]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, (module, function) in entries.items():
+        for name, (module, function) in ENTRIES.items():
             patch.setattr(module, function, seen(name, getattr(module, function)))
         yield taken
 
