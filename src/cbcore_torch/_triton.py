@@ -4,7 +4,8 @@ Beside its logits a row needs its target and one number, `row_scale`: class weig
 mean, or 0 for an ignored row, whose logits are not even read. A target outside [0, C) makes its row NaN. All arithmetic
 is float32, sums have a fixed order, nothing waits for the device, every output element is written.
 
-Offsets are int64, as N * C passes 2^31 in practice; C alone must stay below. Double backward is not supported.
+Offsets are int64, as N * C passes 2^31 in practice; C alone must stay below. Two plain functions launch the kernels;
+autograd and second derivatives are the business of `_paths.triton`, and `_proof` decides whether a device may run them.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 # mypy: disable-error-code="import-untyped, import-not-found"
@@ -17,10 +18,10 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import triton_op, wrap_triton
 
 LOG2E = tl.constexpr(math.log2(math.e))
 LN2 = tl.constexpr(math.log(2))
+GAMMA_LIMIT = 7.0  # the units of a GPU may each be off by 2e-7, and the power of more factors by more than 4e-6
 LOWEST = tl.constexpr(-3.4028234e38)  # a minus infinity that can be subtracted from itself
 
 
@@ -69,6 +70,8 @@ def _term(v, part, WHOLE: tl.constexpr, BROKEN: tl.constexpr):
         e = _exp(tl.abs(v) * -1.0)
     rsqrt = tl.rsqrt(1.0 + e)
     larger = rsqrt * rsqrt  # sigmoid(|v|), beside sigmoid(-|v|): never 1 - sigmoid
+    if WHOLE > 2:  # so many factors multiply the error of the root: a step of Newton's takes it away
+        larger = tl.fma(larger, tl.fma(1.0 + e, -larger, 1.0), larger)
     smaller = e * larger
     sigmoid = tl.where(v < 0, smaller, larger)
     log1p = _log1p(e)
@@ -89,7 +92,7 @@ def _term(v, part, WHOLE: tl.constexpr, BROKEN: tl.constexpr):
 
 @triton.jit
 def _rows(ROWS: tl.constexpr):
-    """Return this program's rows, as a column; given a pointer, torch.compile would take it for written to."""
+    """Return this program's rows, as a column."""
     return tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
 
 
@@ -223,124 +226,64 @@ def _tiles(logits: Tensor, programs: int) -> tuple[tuple[int, int], int, dict[st
     return (row_programs, triton.cdiv(blocks, span)), span * block, tile
 
 
-def _power(gamma: float) -> tuple[float, dict[str, Any]]:
-    """Return the broken part of gamma, and what the kernels are compiled for; other broken parts share one kernel."""
-    whole = min(int(gamma), 8)
-    part = gamma - whole
-    return part, {"WHOLE": whole, "BROKEN": {0.0: "none", 0.5: "half"}.get(part, "any")}
-
-
 def _float32(logits: Tensor, *shape: int) -> Tensor:
     return logits.new_empty(shape, dtype=torch.float32)
 
 
-@triton_op("cbcore::one_vs_all", mutates_args=())
-def one_vs_all(logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float) -> Tensor:
-    """Return row_scale * sum_c sigmoid(v_c)^gamma softplus(v_c), v = -z at the target and z elsewhere: float32 (N,).
+def _power(gamma: float) -> tuple[float, dict[str, Any]]:
+    """Return the broken part of gamma, and what the kernels are compiled for; other broken parts share one kernel."""
+    whole = int(gamma)
+    part = gamma - whole
+    halved = part == 0.5 and whole < 3  # more factors would carry the error of the square of a root too far
+    return part, {"WHOLE": whole, "BROKEN": "half" if halved else "any" if part else "none"}
+
+
+def variant(gamma: float | None) -> str:
+    """Name the kernels that serve gamma: what is proved of them for one gamma is proved for all of the same name."""
+    return "softmax" if gamma is None else "one-vs-all, WHOLE={WHOLE}, BROKEN={BROKEN}".format(**_power(gamma)[1])
+
+
+def forward(z: Tensor, target: Tensor, scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor | None]:
+    """Return scale * loss of each row, float32 (N,), and what the gradient of softmax needs beside the logits, (2, N).
+
+    The loss is log sum_c exp(z_c) - z_y if gamma is None, and otherwise sum_c sigmoid(v_c)^gamma softplus(v_c) with
+    v = -z at the target and z elsewhere.
 
     Parameters
     ----------
-    logits : Tensor of float32, bfloat16 or float16, shape (N, C)
-        z, with any strides. The only argument that gets a gradient.
+    z : Tensor of float32, bfloat16 or float16, shape (N, C)
+        Logits, with any strides.
     target : Tensor of integers, shape (N,)
-    row_scale : Tensor of float32, shape (N,)
+    scale : Tensor of float32, shape (N,)
         0 for a row that is ignored, whatever its logits and target are.
-    gamma : float
-        >= 0; 0 is sigmoid cross-entropy.
+    gamma : float or None
+        >= 0; 0 is sigmoid cross-entropy, None softmax.
     """
-    grid, span, tile = _tiles(logits, 4096)
-    part, power = _power(gamma)
-    loss = _float32(logits, grid[1], logits.shape[0])
-    with torch.cuda.device_of(logits):
-        wrap_triton(_one_vs_all_forward)[grid](
-            logits, target.contiguous(), row_scale.contiguous(), loss, part, *logits.shape, *logits.stride(), span,
-            **power, **tile,
-        )  # fmt: skip
-    return loss.sum(0) if grid[1] > 1 else loss.squeeze(0)
-
-
-@triton_op("cbcore::one_vs_all_backward", mutates_args=())
-def _one_vs_all_gradient(up: Tensor, logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float) -> Tensor:
-    grad = torch.empty_like(logits)
-    grid, span, tile = _tiles(logits, 2**31)
-    part, power = _power(gamma)
-    with torch.cuda.device_of(logits):
-        wrap_triton(_one_vs_all_backward)[grid](
-            up, logits, target.contiguous(), row_scale.contiguous(), grad, part, *logits.shape,
-            up.stride(0), *logits.stride(), *grad.stride(), span, **power, **tile,
-        )  # fmt: skip
-    return grad
-
-
-@triton_op("cbcore::softmax", mutates_args=())
-def _softmax(logits: Tensor, target: Tensor, row_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the losses, and the highest logit of each row above its sum of exponentials relative to that, (2, N)."""
-    grid, _, tile = _tiles(logits, 1)
-    loss, stats = _float32(logits, logits.shape[0]), _float32(logits, 2, logits.shape[0])
-    with torch.cuda.device_of(logits):
-        wrap_triton(_softmax_forward)[grid](
-            logits, target.contiguous(), row_scale.contiguous(), loss, stats, *logits.shape, *logits.stride(), **tile
-        )
-    return loss, stats
-
-
-@triton_op("cbcore::softmax_backward", mutates_args=())
-def _softmax_gradient(up: Tensor, logits: Tensor, target: Tensor, row_scale: Tensor, stats: Tensor) -> Tensor:
-    grad = torch.empty_like(logits)
-    grid, span, tile = _tiles(logits, 2**31)
-    with torch.cuda.device_of(logits):
-        wrap_triton(_softmax_backward)[grid](
-            up, logits, target.contiguous(), row_scale.contiguous(), stats, grad, *logits.shape,
-            up.stride(0), *logits.stride(), *grad.stride(), span, **tile,
-        )  # fmt: skip
-    return grad
-
-
-def softmax(logits: Tensor, target: Tensor, row_scale: Tensor) -> Tensor:
-    """Return row_scale * (log sum_c exp(z_c) - z_y), float32 (N,). Arguments as in `one_vs_all`."""
-    loss: Tensor = _softmax(logits, target, row_scale)[0]
-    return loss
-
-
-def _save_one_vs_all(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    ctx.save_for_backward(*inputs[:3])
-    ctx.gamma = inputs[3]
-
-
-def _save_softmax(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs, output[1])
-
-
-one_vs_all.register_fake(lambda logits, *_: _float32(logits, logits.shape[0]))
-_one_vs_all_gradient.register_fake(lambda _, logits, *__: torch.empty_like(logits))
-_softmax.register_fake(lambda logits, *_: (_float32(logits, logits.shape[0]), _float32(logits, 2, logits.shape[0])))
-_softmax_gradient.register_fake(lambda _, logits, *__: torch.empty_like(logits))
-one_vs_all.register_autograd(
-    lambda ctx, up: (_one_vs_all_gradient(up, *ctx.saved_tensors, ctx.gamma), None, None, None),
-    setup_context=_save_one_vs_all,
-)
-_softmax.register_autograd(
-    lambda ctx, up, _: (_softmax_gradient(up, *ctx.saved_tensors), None, None),
-    setup_context=_save_softmax,
-)
-
-
-def forward(logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float | None) -> tuple[Tensor, Tensor | None]:
-    """Return the losses, and what the gradient of softmax (gamma None) is made from beside the logits."""
-    if gamma is None:
-        losses, stats = _softmax(logits, target, row_scale)
-        return losses, stats
-    return one_vs_all(logits, target, row_scale, gamma), None
+    target, scale = target.contiguous(), scale.contiguous()
+    with torch.cuda.device_of(z):
+        if gamma is None:
+            grid, _, tile = _tiles(z, 1)
+            losses, stats = _float32(z, len(z)), _float32(z, 2, len(z))
+            _softmax_forward[grid](z, target, scale, losses, stats, *z.shape, *z.stride(), **tile)
+            return losses, stats
+        grid, span, tile = _tiles(z, 4096)
+        part, power = _power(gamma)
+        parts = _float32(z, grid[1], len(z))
+        _one_vs_all_forward[grid](z, target, scale, parts, part, *z.shape, *z.stride(), span, **power, **tile)
+        return parts.sum(0) if grid[1] > 1 else parts.squeeze(0), None
 
 
 def gradient(
-    upstream: Tensor, logits: Tensor, target: Tensor, row_scale: Tensor, gamma: float | None, stats: Tensor | None
+    upstream: Tensor, z: Tensor, target: Tensor, scale: Tensor, gamma: float | None, stats: Tensor | None
 ) -> Tensor:
-    """Return the gradient for upstream gradients (N,) of the losses, in the dtype of the logits."""
-    if gamma is None:
-        made: Tensor = _softmax_gradient(upstream, logits, target, row_scale, stats)
-    else:
-        made = _one_vs_all_gradient(upstream, logits, target, row_scale, gamma)
-    return made
+    """Return the gradient of z, in its dtype, for upstream gradients (N,) of the losses; `stats` is `forward`'s."""
+    target, scale, grad = target.contiguous(), scale.contiguous(), torch.empty_like(z)
+    grid, span, tile = _tiles(z, 2**31)
+    sizes = *z.shape, upstream.stride(0), *z.stride(), *grad.stride(), span
+    with torch.cuda.device_of(z):
+        if gamma is None:
+            _softmax_backward[grid](upstream, z, target, scale, stats, grad, *sizes, **tile)
+        else:
+            part, power = _power(gamma)
+            _one_vs_all_backward[grid](upstream, z, target, scale, grad, part, *sizes, **power, **tile)
+    return grad

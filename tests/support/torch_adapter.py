@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import cbcore_torch
-from cbcore_torch._paths import only, small
+from cbcore_torch._paths import only, small, triton
 from tests.support.spec import Call
 
 LOSSES = {
@@ -101,8 +101,10 @@ class Watch(TorchDispatchMode):
 
 @contextmanager
 def force(path: str) -> Iterator[None]:
-    """Allow one path beside the composite; the one for small batches as it is where numba is not installed."""
-    with only(path), patch.object(small, "numba_is_installed", lambda: False):
+    """Allow one path beside the composite: that for small batches as without numba, Triton's in its interpreter."""
+    devices = ("cpu",) if path == "triton" else triton.DEVICES
+    without = patch.object(small, "numba_is_installed", lambda: False)
+    with only(path), without, patch.object(triton, "DEVICES", devices):
         yield
 
 

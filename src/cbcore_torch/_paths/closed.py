@@ -50,7 +50,7 @@ def run(rows: Rows, with_gradient: bool, /) -> Result:
     height = _height(z, buffers, on_host)
     kept = empty(z if with_gradient else z[:0], on_host)
     work = [scale.new_empty(height, z.shape[1]) for _ in range(buffers)]
-    losses, factor = scale.new_empty(count), scale
+    losses = scale.new_empty(count)
     for low in range(0, count, height):
         part = slice(low, min(low + height, count))
         some = rows._replace(z=z[part], target=rows.target[part], scale=scale[part])
@@ -60,15 +60,14 @@ def run(rows: Rows, with_gradient: bool, /) -> Result:
         slope = kept[part] if with_gradient and is_exact else parts.pop()
         _chunk(some, slope if with_gradient else None, [*parts, slope], losses[part])
         if here:
-            _finish(some, slope, _factor(some.scale, losses[part]))
+            _finish(some, slope, _factor(some, losses[part]))
         if with_gradient and not is_exact:
             kept[part].copy_(slope)
-    if with_gradient and not here:
-        factor = _factor(scale, losses)
+    factor = None if here or not with_gradient else _factor(rows, losses)
     losses.mul_(scale)
     if rows.masks:
         losses.masked_fill_(scale == 0, 0)
-    if here or not with_gradient:
+    if factor is None:
         return Result(losses, kept if with_gradient else None)
     return Result(losses, kept, lambda upstream: _finish(rows, kept, factor * upstream))
 
@@ -141,9 +140,11 @@ def _chunk(rows: Rows, slope: Tensor | None, work: list[Tensor], losses: Tensor)
         slope.scatter_(1, index, few[-1])
 
 
-def _factor(scale: Tensor, losses: Tensor) -> Tensor:
-    """Return what slopes are to be multiplied by: NaN where the loss before its scale is, but 0 where that is 0."""
-    return torch.where(losses.isnan() & (scale != 0), losses, scale)
+def _factor(rows: Rows, losses: Tensor) -> Tensor:
+    """Return what slopes are to be multiplied by: the scale; of softmax NaN if the loss before its scale is."""
+    if type(rows.kind) is not Softmax:
+        return rows.scale
+    return torch.where(losses.isnan() & (rows.scale != 0), losses, rows.scale)
 
 
 def _finish(rows: Rows, slope: Tensor, factor: Tensor) -> Tensor:
