@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import cbcore_torch
+from benchmarks.formulas_torch import one_hot, torchvision_focal
 from benchmarks.problem import BETA, Candidate, Data, MissingError, Outcome, Problem, data, optional
 from cbcore_torch import _fused, _row_blocks
 
@@ -87,11 +88,6 @@ def force(path: str) -> Iterator[None]:
 # ---------------------------------------------------------------- peers: (problem, labels, weights, data) -> loss
 
 
-def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
-    # Not F.one_hot(...).float(), which most write: its int64 detour would make the peers slower.
-    return torch.zeros_like(logits).scatter_(1, labels[:, None], 1)
-
-
 def _cross_entropy(problem: Problem, labels: Tensor, weights: Tensor, _: Data) -> Loss:
     weight = weights.to(getattr(torch, problem.dtype))
     return lambda z: functional.cross_entropy(z, labels, weight, reduction="sum") / len(z)
@@ -102,28 +98,22 @@ def _bce(problem: Problem, labels: Tensor, weights: Tensor, _: Data) -> Loss:
 
     def loss(z: Tensor) -> Any:
         rows = weight[labels][:, None]
-        return functional.binary_cross_entropy_with_logits(z, _one_hot(labels, z), rows, reduction="sum") / len(z)
+        return functional.binary_cross_entropy_with_logits(z, one_hot(labels, z), rows, reduction="sum") / len(z)
 
     return loss
 
 
 def _bce_rows(_: Problem, labels: Tensor, weights: Tensor, __: Data) -> Loss:
     def loss(z: Tensor) -> Any:
-        terms = functional.binary_cross_entropy_with_logits(z, _one_hot(labels, z), reduction="none")
+        terms = functional.binary_cross_entropy_with_logits(z, one_hot(labels, z), reduction="none")
         return (terms.sum(1) * weights[labels]).mean()
 
     return loss
 
 
 def _torchvision(problem: Problem, labels: Tensor, weights: Tensor, _: Data) -> Loss:
-    """Return torchvision.ops.sigmoid_focal_loss with alpha=-1, line by line: torchvision itself has no CPU wheel."""
-
     def loss(z: Tensor) -> Any:
-        targets = _one_hot(labels, z)
-        p = torch.sigmoid(z)
-        terms = functional.binary_cross_entropy_with_logits(z, targets, reduction="none")
-        p_t = p * targets + (1 - p) * (1 - targets)
-        terms = terms * ((1 - p_t) ** problem.gamma)
+        terms = torchvision_focal(z, one_hot(labels, z), problem.gamma)
         return (terms.sum(1) * weights[labels]).mean()
 
     return loss
@@ -133,7 +123,7 @@ def _kornia(problem: Problem, labels: Tensor, weights: Tensor, _: Data) -> Loss:
     focal = optional("kornia.losses").binary_focal_loss_with_logits
 
     def loss(z: Tensor) -> Any:
-        terms = focal(z, _one_hot(labels, z), alpha=None, gamma=problem.gamma)
+        terms = focal(z, one_hot(labels, z), alpha=None, gamma=problem.gamma)
         return (terms.sum(1) * weights[labels]).mean()
 
     return loss
