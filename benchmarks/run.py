@@ -60,9 +60,9 @@ def run_framework(framework: str, options: argparse.Namespace) -> Run:
     module = import_module(f"benchmarks.candidates_{framework}")
     facts = machine.header()
     if options.device == "cuda":
-        from benchmarks import gpu
+        from benchmarks import cuda
 
-        facts["GPU"] = gpu.name()
+        facts["GPU"] = cuda.name()
     paths = tuple(options.paths or module.DEFAULT_PATHS)
     if unknown := set(paths) - set(module.PATHS):
         raise SystemExit(f"--paths: {', '.join(sorted(unknown))} is not one of {', '.join(module.PATHS)}")
@@ -110,10 +110,10 @@ def timed(framework: str, device: str, problem: Problem, candidates: Sequence[Ca
     if device == "cpu":
         copy = machine.copy_floor(problem)
     else:
-        from benchmarks import gpu
+        from benchmarks import cuda
 
-        copy = gpu.copy_floor(problem)
-        extra = {one.key: gpu.extra_memory(one) / problem.bytes for one in candidates}
+        copy = cuda.copy_floor(problem)
+        extra = {one.key: cuda.extra_memory(one) / problem.bytes for one in candidates}
     result = measure([*candidates, copy], plan)
     return [
         Record(

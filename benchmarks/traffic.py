@@ -27,15 +27,13 @@ _KERNELS = ("copy_", "fill_", "zero_")  # whatever key they are registered under
 _FREE = ("empty", "new_empty", "_unsafe_view", "lift", "is_same_size", "sym_", "resize_", "set_")
 _OVERWRITING = (
     "zero_", "fill_", "copy_", "normal_", "uniform_", "random_", "bernoulli_", "scatter_", "index_put_",
-    "_index_put_impl_", "index_copy_",
+    "_index_put_impl_",
 )  # fmt: skip
 # Of operations that touch a part of one argument: its name, and whose elements tell how much.
 _PARTS = {
     ("gather", "self"): "index",
     ("index_select", "self"): "out",
     ("index", "self"): "indices",
-    ("take", "self"): "index",
-    ("embedding", "weight"): "indices",
     ("nll_loss_forward", "self"): "target",
     ("nll_loss_forward", "weight"): "target",
     ("nll_loss_backward", "self"): "",  # its shape alone
@@ -51,7 +49,6 @@ _PARTS = {
     ("log_sigmoid_backward", "buffer"): "cpu",  # empty on other devices
     ("log_sigmoid_forward", "buffer"): "cpu",
     ("index_add_", "self"): "source",
-    ("index_copy_", "self"): "source",
 }
 
 

@@ -27,7 +27,7 @@ RUNS: dict[str, tuple[Sequence[str], Sequence[Sequence[str]]]] = {
         ["ml_dtypes"],
         [
             ["tests/torch/test_conformance.py", "-k", f"{SOME} and not numba"],
-            ["tests/torch/test_transforms.py", "tests/torch/test_modes.py", "-k", "not inductor and not numba"],
+            ["tests/torch/test_transforms.py", "tests/torch/test_modes.py", "-k", "not numba"],
         ],
     ),
     "jax": (

@@ -1,6 +1,5 @@
 """Whatever PyTorch can do with a function, it can do with these losses."""
 
-import shutil
 from typing import Any
 
 import pytest
@@ -85,18 +84,6 @@ def test_compile_of_a_whole_training_step(cls: Any) -> None:
     compiled = torch.compile(forward, fullgraph=True, backend="aot_eager")
     gradients = [torch.autograd.grad(f(x, INDEX), list(model.parameters())) for f in (compiled, forward)]
     torch.testing.assert_close(*gradients)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, as torch.compile on a CPU does")
-@each_loss
-def test_inductor(loss: Any) -> None:
-    logits = LOGITS.float().requires_grad_()
-    compiled = torch.compile(loss, fullgraph=True)
-    value = compiled(logits, INDEX, WEIGHTS)
-    (gradient,) = torch.autograd.grad(value, logits)
-    expected = loss(logits, INDEX, WEIGHTS)
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
 
 
 @pytest.mark.parametrize(
