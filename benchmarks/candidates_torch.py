@@ -1,7 +1,7 @@
 """PyTorch: our paths, and what its users run instead, eagerly as they do."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 from unittest.mock import patch
@@ -13,6 +13,7 @@ from torch.nn import functional
 import cbcore_torch
 from benchmarks.formulas_torch import one_hot, torchvision_focal
 from benchmarks.problem import BETA, Candidate, Data, MissingError, Outcome, Problem, data, optional
+from cbcore._fused import numba_is_installed
 from cbcore_torch._paths import numba, only, small
 
 PATHS = ("numba", "closed form", "composite")
@@ -73,7 +74,7 @@ def _ours(problem: Problem) -> Callable[..., Tensor]:
 @contextmanager
 def force(path: str) -> Iterator[None]:
     """Take one of `PATHS`, whichever the library would choose."""
-    if path == "numba" and not small.numba_is_installed():
+    if path == "numba" and not numba_is_installed():
         raise MissingError("path numba left out: numba is not installed")
     if path == "compiled":
         yield

@@ -86,6 +86,18 @@ class Rows(NamedTuple):
             call.label_smoothing, call.reduction != "none", valid is not None,
         )  # fmt: skip
 
+    def save(self, ctx: Any, z: Tensor, *more: Tensor) -> None:
+        """Keep this for the backward of an autograd function, which is told if a tensor has changed till then."""
+        ctx.save_for_backward(z, self.target, self.scale, *more)
+        ctx.kind_and_options = self.kind, self.label_smoothing, self.is_reduced, self.masks
+
+    @classmethod
+    def saved(cls, ctx: Any) -> tuple["Rows", list[Tensor]]:
+        """Return what was kept, and the tensors beside it."""
+        z, target, scale, *more = ctx.saved_tensors
+        kind, *options = ctx.kind_and_options
+        return cls(kind, z, target, scale, *options), more
+
     def composite(self, z: Tensor) -> Tensor:
         """Return the same loss in operations that can be differentiated again."""
         value: Tensor = formulas.class_balanced_loss(
@@ -128,6 +140,6 @@ def _row_weights(target: Tensor, class_weights: Tensor, unlabelled_weight: float
     return torch.cat(
         [
             formulas.row_weight(ops, part.to(class_weights.dtype), class_weights, 1, unlabelled_weight)
-            for part in target.split(height)
+            for part in torch.split(target, height)
         ]
     )

@@ -184,7 +184,11 @@ def cells(adapter: Adapter, *, without: Sequence[str] = ()) -> list[Cell]:
     # Tracing is slow, and dtype and gamma only change constants of what is traced: four losses, two dtypes.
     names = [name for name, case in cases().items() if not any(key in without for key, _ in case.options)]
     table = itertools.starmap(Cell, itertools.product(LOSSES, names, adapter.dtypes, adapter.modes))
-    return [cell for cell in table if cell.mode not in ("compiled", "watched") or (cell.loss in TRACED and cell.dtype in TRACED)]
+    return [
+        cell
+        for cell in table
+        if cell.mode not in ("compiled", "watched") or (cell.loss in TRACED and cell.dtype in TRACED)
+    ]
 
 
 @functools.cache

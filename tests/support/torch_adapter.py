@@ -22,7 +22,6 @@ LOSSES = {
 IGNORED = -100
 
 
-
 class TorchAdapter:
     """One of the paths that a loss can take, by force: it must be taken wherever `refuses` does not say otherwise."""
 

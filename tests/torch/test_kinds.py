@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+import cbcore_torch
 from cbcore import _fused as numpy_fused
 from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
 from cbcore._ops import Array, Ops
 from cbcore_torch import _functional
-import cbcore_torch
 from tests.support.torch_adapter import force
 
 SHIFT = (3.0, 0.0, -2.0)

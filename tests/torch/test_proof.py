@@ -15,7 +15,6 @@ import cbcore
 from cbcore import _formulas as formulas
 from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _ops, _proof
-from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch._call import Call
 from cbcore_torch._paths import triton
 from tests.support import spec

@@ -83,7 +83,7 @@ def paths() -> Iterator[list[Taken]]:
     >>> taken[0].refused["triton"]
     'input is on the device cpu; Triton is for cuda'
     """
-    global _records  # noqa: PLW0603
+    global _records
     before, _records = _records, []
     try:
         yield _records
@@ -94,7 +94,7 @@ def paths() -> Iterator[list[Taken]]:
 @contextmanager
 def only(name: str) -> Iterator[None]:
     """Allow one path beside the composite, for tests and benchmarks."""
-    global _candidates  # noqa: PLW0603
+    global _candidates
     before, _candidates = _candidates, tuple(path for path in PATHS if path.NAME in (name, composite.NAME))
     try:
         yield

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _modes as modes
-from cbcore_torch._call import Call, Rows, computed_in
+from cbcore_torch._call import Call, Rows
 from cbcore_torch._paths import rows as by_rows
 from cbcore_torch._paths.rows import Result
 

@@ -9,7 +9,7 @@ from cbcore_torch._call import Call
 NAME = "composite"
 
 
-def refuses(call: Call) -> None:  # noqa: ARG001
+def refuses(call: Call) -> None:
     """As `cbcore_torch._paths.Path`: nothing."""
 
 

@@ -53,22 +53,19 @@ class RowsLoss(torch.autograd.Function):
         """
         result = run(rows, z.dtype != torch.float16)
         ctx.result = None if result.gradient is None else result
-        ctx.save_for_backward(z, rows.target, rows.scale)  # to be told if they change before they are read again
-        ctx.rows, ctx.run = rows._replace(z=None, target=None, scale=None), run
+        rows.save(ctx, z)
+        ctx.run = run
         return _value(rows, result)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, None]:
         """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
-        z, target, scale = ctx.saved_tensors
-        rows = ctx.rows._replace(z=z, target=target, scale=scale)
-        if torch.is_grad_enabled():
-            return rows.gradient(z, upstream, differentiable=True), None, None
-        if modes.transformed(upstream):
-            return rows.gradient(z, upstream, differentiable=False), None, None
+        rows, _ = Rows.saved(ctx)
+        if torch.is_grad_enabled() or modes.transformed(upstream):
+            return rows.gradient(rows.z, upstream, differentiable=torch.is_grad_enabled()), None, None
         result, ctx.result = ctx.result, None
         if result is None:
-            result, upstream = ctx.run(rows._replace(z=z.detach(), scale=scale * upstream), True), torch.ones(())
+            result, upstream = ctx.run(rows._replace(scale=rows.scale * upstream), True), torch.ones(())
         if result.finish is not None:
             return result.finish(upstream), None, None
         gradient = result.gradient

@@ -80,8 +80,7 @@ class TritonLoss(torch.autograd.Function):
         from cbcore_torch import _triton
 
         losses, stats = _triton.forward(z, rows.target, rows.scale, kinds.power(rows.kind))
-        ctx.save_for_backward(z, rows.target, rows.scale, stats)
-        ctx.rows = rows._replace(z=None, target=None, scale=None)
+        rows.save(ctx, z, *([] if stats is None else [stats]))
         return losses.sum() if rows.is_reduced else losses
 
     @staticmethod
@@ -89,9 +88,9 @@ class TritonLoss(torch.autograd.Function):
         """Make the gradient, differentiably for second derivatives."""
         from cbcore_torch import _triton
 
-        z, target, scale, stats = ctx.saved_tensors
-        rows = ctx.rows._replace(z=z, target=target, scale=scale)
+        rows, more = Rows.saved(ctx)
         if torch.is_grad_enabled() or modes.transformed(upstream):
-            return rows.gradient(z, upstream, differentiable=torch.is_grad_enabled()), None
-        each = upstream.expand(target.shape)  # a reduced loss has one upstream gradient for all rows
-        return _triton.gradient(each, z, target, scale, kinds.power(rows.kind), stats), None
+            return rows.gradient(rows.z, upstream, differentiable=torch.is_grad_enabled()), None
+        each = upstream.expand(rows.target.shape)  # a reduced loss has one upstream gradient for all rows
+        stats = more[0] if more else None
+        return _triton.gradient(each, rows.z, rows.target, rows.scale, kinds.power(rows.kind), stats), None
