@@ -16,7 +16,7 @@ from benchmarks.problem import Array, Candidate, Outcome, Problem
 
 PACKAGES = (
     "cbcore", "numpy", "scipy", "numba", "torch", "triton", "jax", "jaxlib", "optax", "tensorflow", "keras",
-    "balanced-loss", "cbloss", "kornia",
+    "balanced-loss", "cbloss", "kornia", "liger-kernel",
 )  # fmt: skip
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
