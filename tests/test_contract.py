@@ -81,4 +81,5 @@ def test_paths_import_their_base_and_never_each_other() -> None:
     paths = {path.stem: path.read_text(encoding="utf-8") for path in (SOURCES / "cbcore_torch" / "_paths").glob("*.py")}
     paths.pop("__init__", None)
     used = {name: modules(imported(source), "cbcore_torch._paths") for name, source in paths.items()}
-    assert not {name: others for name, others in used.items() if others - ({"rows"} - {name})}
+    base = {"rows": set(), "triton": {"rows", "closed"}}  # Triton's kernels are judged by the closed form
+    assert not {name: others for name, others in used.items() if others - base.get(name, {"rows"})}

@@ -40,14 +40,14 @@ def _writes_down() -> bool:
 
 
 def reads_host(x: Tensor) -> bool:
-    """Tell whether the values of a tensor may be read: it is on the CPU, and no mode wants to see the operations."""
-    return x.is_cpu and _is_tensor(x) and not watched()
+    """Tell whether the values of a tensor may be read: it is on the CPU, and nothing watches it."""
+    return x.is_cpu and not watched(x)
 
 
-def watched() -> bool:
-    """Tell whether a TorchDispatchMode is to see each operation."""
+def watched(x: Tensor) -> bool:
+    """Tell whether a TorchDispatchMode is to see each operation, or the tensor is a fake one and has no values."""
     try:
-        return torch._C._len_torch_dispatch_stack() > 0
+        return torch._C._len_torch_dispatch_stack() > 0 or not _is_tensor(x)
     except AttributeError:
         return True
 

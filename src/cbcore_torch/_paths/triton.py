@@ -27,7 +27,7 @@ def refuses(call: Call) -> str | None:
     z = call.input
     if z.device.type not in DEVICES:
         return f"input is on the device {z.device}; Triton is for {', '.join(DEVICES)}"
-    if modes.watched():
+    if modes.watched(z):
         return "a TorchDispatchMode wants to see operations"
     if z.dtype not in _DTYPES:
         return f"input is {z.dtype}"
