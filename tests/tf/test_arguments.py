@@ -256,6 +256,7 @@ def test_another_loss_keeps_the_state_of_the_optimizer() -> None:
 def test_a_loss_object_prints_what_it_is_made_with() -> None:
     common = "reduction='sum_over_batch_size'"
     assert repr(cbcore_tf.SoftmaxCrossEntropy()) == f"SoftmaxCrossEntropy({common})"
+    assert repr(cbcore_tf.SoftmaxCrossEntropy([])) == f"SoftmaxCrossEntropy(num_classes=0, {common})"
     loss = cbcore_tf.SigmoidFocalLoss.from_counts([5000, 500, 50], ignore_class=255, dtype="float64", reduction="sum")
     assert str(loss) == (
         "SigmoidFocalLoss(num_classes=3, class_weights=0.1256..2.557, ignore_class=255, gamma=0.5, reduction='sum', "

@@ -27,6 +27,7 @@ WRONG_CALLS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, r"y_true must be integers or floats, got bool", {"y_true": Y > 0}),
     (TypeError, r"y_pred must be floating point .* got int32", {"y_pred": Z.astype(np.int32)}),
     (ValueError, r"class_weights must have shape \(3,\), one for each class, got \(2,\)", {"class_weights": [1.0, 2]}),
+    (ValueError, r"class_weights must have shape \(3,\), .* got \(1, 2\)", {"class_weights": [[1.0, 2]]}),
     (ValueError, r"sample_weight must have shape \(4,\), one for each sample, got \(4, 1\)",
      {"sample_weight": np.ones((4, 1))}),
     (ValueError, r"axis must name an axis of y_pred, got 2", {"axis": 2}),
