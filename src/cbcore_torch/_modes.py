@@ -45,11 +45,11 @@ def reads_host(x: Tensor) -> bool:
 
 
 def watched(x: Tensor) -> bool:
-    """Tell whether a TorchDispatchMode is to see each operation, or the tensor is a fake one and has no values."""
-    try:
-        return torch._C._len_torch_dispatch_stack() > 0 or not _is_tensor(x)
-    except AttributeError:
-        return True
+    """Tell whether a TorchDispatchMode is to see each operation, or the tensor is a fake one and has no values.
+
+    Asked where `traced` has found the private name.
+    """
+    return torch._C._len_torch_dispatch_stack() > 0 or not _is_tensor(x)
 
 
 def is_plain(x: Tensor) -> bool:

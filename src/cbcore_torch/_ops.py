@@ -55,7 +55,7 @@ def take(values: Tensor, index: Tensor, /) -> Tensor:
 
 
 def pick(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # pragma: no cover  # traced, never run
         # The slope of a gather is a scatter into zeros, which Inductor does not fuse; of this one it compares an iota.
         return -torch.nn.functional.nll_loss(x.movedim(axis, min(1, x.ndim - 1)), index, reduction="none")
     return x.gather(axis, index.unsqueeze(axis)).squeeze(axis)
