@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 exp = torch.exp
-log_sigmoid = torch.nn.functional.logsigmoid
+log = torch.log
 where = torch.where
 
 
@@ -29,6 +29,10 @@ def sigmoid(x: Tensor, /) -> Tensor:
     return torch.where(x < 0, small, 1.0) / (1.0 + small)
 
 
+def softplus(x: Tensor, /) -> Tensor:
+    return -torch.nn.functional.logsigmoid(-x)  # its own takes x for the value above 20
+
+
 def log_softmax(x: Tensor, axis: int, /) -> Tensor:
     return torch.log_softmax(x, axis)
 
@@ -37,8 +41,12 @@ def sum(x: Tensor, axis: int | None = None, /) -> Tensor:  # noqa: A001
     return x.sum() if axis is None else x.sum(axis)
 
 
+def max(x: Tensor, axis: int, /) -> Tensor:  # noqa: A001
+    return x.detach().amax(axis)
+
+
 def size(x: Tensor, /) -> int:
-    return max(x.numel(), 1)
+    return x.numel() or 1
 
 
 def expand_dims(x: Tensor, axis: int, /) -> Tensor:
@@ -48,6 +56,10 @@ def expand_dims(x: Tensor, axis: int, /) -> Tensor:
 def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
     classes = torch.arange(size, dtype=torch.int64, device=index.device)
     return index.unsqueeze(axis) == classes.view(-1, *(1,) * (index.ndim - axis))
+
+
+def flip(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+    return torch.where(one_hot(index, x.shape[axis], axis), -x, x)
 
 
 def take(values: Tensor, index: Tensor, /) -> Tensor:
