@@ -180,7 +180,7 @@ PEERS: dict[str, dict[str, Callable[[Problem, Tensor, Tensor, Data], Loss]]] = {
 }
 
 
-# ---------------------------------------------------------------- peers of soft and smoothed targets: (problem, targets)
+# ---------------------------------------------------------------- peers of dense targets: (problem, targets) -> loss
 
 
 def _dense_cross_entropy(problem: Problem, targets: Tensor) -> Loss:

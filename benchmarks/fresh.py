@@ -28,8 +28,8 @@ class Fresh(NamedTuple):
 
 def in_child(framework: str, problem: Problem, name: str, mode: str) -> Fresh:
     """Measure a candidate in a process of its own, with malloc as it comes."""
-    what = [framework, problem.loss, str(problem.rows), str(problem.classes), problem.dtype, problem.targets, name, mode]
-    command = [sys.executable, "-m", "benchmarks.fresh", *what]
+    of = [problem.loss, str(problem.rows), str(problem.classes), problem.dtype, problem.targets]
+    command = [sys.executable, "-m", "benchmarks.fresh", framework, *of, name, mode]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")

@@ -42,7 +42,7 @@ def draw(runs: Sequence[Run]) -> Figure:
 
 
 def draw_run(run: Run, panel: Axes) -> None:
-    """Draw one run: losses along the axis, colour for the path, marker for the shape (and what is rare), hollow for bfloat16."""
+    """Draw one run: losses along the axis, colour for the path, marker for `shape`, hollow for bfloat16."""
     found = [one for one in comparisons(run.records) if one.ratio is not None]
     losses, modes = _distinct([one.ours.loss for one in found]), _distinct([one.ours.mode for one in found])
     shapes = _distinct([shape(one) for one in found])

@@ -15,8 +15,17 @@ from benchmarks import machine
 from benchmarks.fresh import ROOT, in_child
 from benchmarks.measure import FULL, TINY, Plan, measure
 from benchmarks.problem import (
-    DTYPES, LOSSES, RARE_LOSSES, RARE_SHAPES, SHAPES, TARGETS, USUAL, Candidate, Problem, deviation,
-)  # fmt: skip
+    DTYPES,
+    LOSSES,
+    RARE_LOSSES,
+    RARE_SHAPES,
+    SHAPES,
+    TARGETS,
+    USUAL,
+    Candidate,
+    Problem,
+    deviation,
+)
 from benchmarks.records import Record, Run, merged, read_json, write_json
 from benchmarks.table import page, section
 from benchmarks.targets import HUGE
@@ -97,7 +106,7 @@ def chosen(framework: str, options: argparse.Namespace) -> list[Problem]:
         kinds: Sequence[tuple[str, str]], shapes: Sequence[tuple[int, int]], losses: Sequence[str]
     ) -> list[Problem]:
         shapes = options.shapes or (TINY_SHAPES if options.tiny else shapes)
-        return [Problem(loss, *s, *kind) for s in shapes for loss in options.losses or losses for kind in kinds]
+        return [Problem(loss, n, c, d, t) for n, c in shapes for loss in options.losses or losses for d, t in kinds]
 
     usual = problems([kind for kind in kinds if kind in USUAL], SHAPES, LOSSES)
     return usual + problems([kind for kind in kinds if kind not in USUAL], RARE_SHAPES, RARE_LOSSES)

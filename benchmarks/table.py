@@ -7,8 +7,8 @@ from benchmarks.records import Comparison, Record, Run, comparisons
 from benchmarks.targets import WIDE, targets, verdict
 
 HEADERS = (
-    "loss", "logits", "dtype", "targets", "path", "ratio", "ours (min, IQR)", "peer", "best peer", "x copy", "faults ours / peer",
-    "fresh ours / peer", "fresh ratio", "memory ours / peer",
+    "loss", "logits", "dtype", "targets", "path", "ratio", "ours (min, IQR)", "peer", "best peer", "x copy",
+    "faults ours / peer", "fresh ours / peer", "fresh ratio", "memory ours / peer",
 )  # fmt: skip
 LEGEND = """\
 Forward and backward of one step (NumPy: the value), median of the rounds that were kept. *Ratio*: time of the best peer
@@ -17,8 +17,8 @@ faults a step. The heap is kept warm: freed memory is used again. *Fresh*: a ste
 as it comes, ours and the fastest peer there; *memory*: the peak of the first step there, less what was there before,
 over the bytes of the logits (of the gradient alone: 1). In brackets what is asked for. Every peer has given our loss
 and gradient before it was timed, but for one: of targets that are soft or smoothed torchvision's formula makes another
-loss, with 1 - p_t in the mean over both sides; its time alone is compared. *Targets*: class indices (index), a mixture
-of two classes in each row, given (soft), or indices smoothed by 0.1 (smoothed)."""
+loss, and only its time is compared. *Targets*: class indices (index), a mixture of two classes in each row, given
+(soft), or indices smoothed by 0.1 (smoothed)."""
 
 
 def page(runs: Sequence[Run], picture: str) -> str:
