@@ -28,8 +28,8 @@ class Fresh(NamedTuple):
 
 def in_child(framework: str, problem: Problem, name: str, mode: str) -> Fresh:
     """Measure a candidate in a process of its own, with malloc as it comes."""
-    what = [framework, problem.loss, str(problem.rows), str(problem.classes), problem.dtype, name, mode]
-    command = [sys.executable, "-m", "benchmarks.fresh", *what]
+    of = [problem.loss, str(problem.rows), str(problem.classes), problem.dtype, problem.targets]
+    command = [sys.executable, "-m", "benchmarks.fresh", framework, *of, name, mode]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if result.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{result.stderr}")
@@ -72,12 +72,13 @@ def _status(field: str) -> int:
 
 def main(arguments: list[str]) -> None:
     """Measure what the command line names."""
-    framework, loss, rows, classes, dtype, name, mode = arguments
+    framework, loss, rows, classes, dtype, targets, name, mode = arguments
     build = import_module(f"benchmarks.candidates_{framework}")
 
     def find(rows: int, classes: int) -> Candidate:
         found: list[Candidate]
-        found, _ = build.candidates(Problem(loss, rows, classes, dtype), (mode,) if mode else build.DEFAULT_PATHS)
+        problem = Problem(loss, rows, classes, dtype, targets)
+        found, _ = build.candidates(problem, (mode,) if mode else build.DEFAULT_PATHS)
         return next(one for one in found if (one.name, one.mode) == (name, mode))
 
     print(json.dumps(first_steps(find(*SMALL), find(int(rows), int(classes)))._asdict()))

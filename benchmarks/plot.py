@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from benchmarks.records import Comparison, Run, comparisons
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: told apart by everybody
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h", "<", ">")
 
 
 def save(runs: Sequence[Run], stem: Path) -> Path:
@@ -42,7 +42,7 @@ def draw(runs: Sequence[Run]) -> Figure:
 
 
 def draw_run(run: Run, panel: Axes) -> None:
-    """Draw one run: losses along the axis, colour for the path, marker for the shape, hollow for bfloat16."""
+    """Draw one run: losses along the axis, colour for the path, marker for `shape`, hollow for bfloat16."""
     found = [one for one in comparisons(run.records) if one.ratio is not None]
     losses, modes = _distinct([one.ours.loss for one in found]), _distinct([one.ours.mode for one in found])
     shapes = _distinct([shape(one) for one in found])
@@ -71,8 +71,11 @@ def draw_run(run: Run, panel: Axes) -> None:
 
 
 def shape(one: Comparison) -> str:
-    """Return the shape as a reader writes it."""
-    return f"{one.ours.rows}x{one.ours.classes}"
+    """Return the shape as a reader writes it, with the dtype and the targets that are not the usual ones."""
+    problem = one.ours.problem
+    rare = [problem.dtype] if problem.dtype not in ("float32", "bfloat16") else []
+    rare += [problem.targets] if problem.targets != "index" else []
+    return " ".join([f"{problem.rows}x{problem.classes}", *rare])
 
 
 def _key(text: str, colour: str, marker: str, *, hollow: bool = False) -> Line2D:

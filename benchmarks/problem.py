@@ -15,7 +15,13 @@ Kind: TypeAlias = Literal["ours", "peer", "copy"]
 
 LOSSES = ("softmax", "sigmoid", "focal-0.5", "focal-1", "focal-2")
 SHAPES = ((128, 10), (1024, 1000), (1024, 8142), (256, 100_000))
-DTYPES = {"float32": 4, "bfloat16": 2}  # bytes
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}  # bytes
+TARGETS = ("index", "soft", "smoothed")
+# What most people train with, measured in every loss and shape; and the rest, in these.
+USUAL = (("float32", "index"), ("bfloat16", "index"))
+RARE_LOSSES = ("softmax", "sigmoid", "focal-2")
+RARE_SHAPES = ((1024, 8142),)
+SMOOTHING = 0.1
 BETA = 0.999
 
 
@@ -27,6 +33,7 @@ class Problem:
     rows: int
     classes: int
     dtype: str = "float32"
+    targets: str = "index"  # or "soft", mixtures of two classes, or "smoothed", labels smoothed by `SMOOTHING`
 
     @property
     def gamma(self) -> float:
@@ -49,7 +56,8 @@ class Problem:
         return self.size * DTYPES[self.dtype]
 
     def __str__(self) -> str:
-        return f"{self.loss} {self.rows}x{self.classes} {self.dtype}"
+        text = f"{self.loss} {self.rows}x{self.classes} {self.dtype}"
+        return text if self.targets == "index" else f"{text} {self.targets}"
 
 
 class Data(NamedTuple):
@@ -59,6 +67,7 @@ class Data(NamedTuple):
     labels: Array  # int64 (rows,)
     counts: Array  # int64 (classes,)
     weights: Array  # float64 (classes,)
+    shares: Array  # float32 (rows,): of its own label in a soft target; the rest is for that of the row before
 
 
 def data(problem: Problem) -> Data:
@@ -69,7 +78,8 @@ def data(problem: Problem) -> Data:
     logits = random.standard_normal((problem.rows, problem.classes), dtype=np.float32)
     logits *= 2
     labels = random.choice(problem.classes, problem.rows, p=counts / counts.sum())
-    return Data(logits, labels, counts, cbcore.class_weights(counts, BETA))
+    shares = random.random(problem.rows, dtype=np.float32)  # mixup's Beta(1, 1)
+    return Data(logits, labels, counts, cbcore.class_weights(counts, BETA), shares)
 
 
 class Outcome(NamedTuple):
@@ -108,6 +118,7 @@ class Candidate:
     read: Callable[[Any], Outcome]
     during: Callable[[], AbstractContextManager[Any]] = nullcontext
     finish: Callable[[], None] = _nothing
+    is_same: bool = True  # False: another loss than ours, of which only the time is compared; the name says so
 
     @property
     def key(self) -> str:

@@ -30,11 +30,12 @@ class Record:
     quiet: bool
     fresh: float | None = None  # seconds of a step in a fresh process
     extra: float | None = None  # peak memory of a step there, over the bytes of the logits
+    targets: str = "index"
 
     @property
     def problem(self) -> Problem:
         """Return what was computed."""
-        return Problem(self.loss, self.rows, self.classes, self.dtype)
+        return Problem(self.loss, self.rows, self.classes, self.dtype, self.targets)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from benchmarks.records import Comparison, Record, Run, comparisons
 from benchmarks.targets import WIDE, targets, verdict
 
 HEADERS = (
-    "loss", "logits", "dtype", "path", "ratio", "ours (min, IQR)", "peer", "best peer", "x copy", "faults ours / peer",
-    "fresh ours / peer", "fresh ratio", "memory ours / peer",
+    "loss", "logits", "dtype", "targets", "path", "ratio", "ours (min, IQR)", "peer", "best peer", "x copy",
+    "faults ours / peer", "fresh ours / peer", "fresh ratio", "memory ours / peer",
 )  # fmt: skip
 LEGEND = """\
 Forward and backward of one step (NumPy: the value), median of the rounds that were kept. *Ratio*: time of the best peer
@@ -16,7 +16,9 @@ over ours. *x copy*: ours over a copy of the logits into memory that is there, b
 faults a step. The heap is kept warm: freed memory is used again. *Fresh*: a step in a process of its own, with malloc
 as it comes, ours and the fastest peer there; *memory*: the peak of the first step there, less what was there before,
 over the bytes of the logits (of the gradient alone: 1). In brackets what is asked for. Every peer has given our loss
-and gradient before it was timed."""
+and gradient before it was timed, but for one: of targets that are soft or smoothed torchvision's formula makes another
+loss, and only its time is compared. *Targets*: class indices (index), a mixture of two classes in each row, given
+(soft), or indices smoothed by 0.1 (smoothed)."""
 
 
 def page(runs: Sequence[Run], picture: str) -> str:
@@ -76,9 +78,9 @@ def row(one: Comparison) -> tuple[str, ...]:
     )
 
 
-def names(problem: Problem) -> tuple[str, str, str]:
-    """Return loss, shape and dtype in words."""
-    return problem.loss, f"{problem.rows}x{problem.classes}", problem.dtype
+def names(problem: Problem) -> tuple[str, str, str, str]:
+    """Return loss, shape, dtype and targets in words."""
+    return problem.loss, f"{problem.rows}x{problem.classes}", problem.dtype, problem.targets
 
 
 def duration(seconds: float | None) -> str:

@@ -11,9 +11,20 @@ import pytest
 
 from benchmarks import fresh, machine, measure, table, targets
 from benchmarks.measure import Clock, Round
-from benchmarks.problem import Candidate, Outcome, Problem, deviation
+from benchmarks.problem import (
+    LOSSES,
+    RARE_LOSSES,
+    RARE_SHAPES,
+    SHAPES,
+    USUAL,
+    Candidate,
+    Outcome,
+    Problem,
+    data,
+    deviation,
+)
 from benchmarks.records import Comparison, Record, Run, comparisons, merged, read_json, write_json
-from benchmarks.run import checked, main, parse
+from benchmarks.run import checked, chosen, main, parse
 
 ROOT = Path(__file__).parents[2]
 SMALL = Problem("focal-0.5", 256, 100_000)
@@ -95,6 +106,86 @@ class TestRightValue:
         assert [one.name for one in right] == ["ours", "right"]
         assert remarks == ["wrong left out of focal-0.5 256x100000 float32: off by 0.005"]
 
+    def test_another_loss_that_says_so_is_timed_if_it_is_finite(self):
+        candidates = [
+            Candidate(
+                "peer", name, "", lambda: None, lambda _, loss=loss: self.reference._replace(loss=loss), is_same=is_same
+            )
+            for name, loss, is_same in (("ours", 2.0, True), ("another", 3.0, False), ("broken", np.nan, False))
+        ]
+        right, remarks = checked(replace(SMALL, targets="soft"), candidates)
+        assert [one.name for one in right] == ["ours", "another"]
+        assert remarks == ["broken left out of focal-0.5 256x100000 float32 soft: its loss or gradient is not finite"]
+
+
+class TestProblems:
+    def of(self, *arguments: str) -> list[Problem]:
+        options = parse(arguments)
+        return chosen(options.framework[0], options)
+
+    def test_by_default_what_is_rare_is_measured_in_one_shape(self):
+        pytest.importorskip("torch")
+        found = self.of("--framework", "torch")
+        rare = [one for one in found if (one.dtype, one.targets) not in USUAL]
+        assert len(found) == len(set(found)) == len(USUAL) * len(LOSSES) * len(SHAPES) + len(rare)
+        kinds = {("float16", "index"), ("float64", "index"), ("float32", "soft"), ("float32", "smoothed")}
+        assert {(one.dtype, one.targets) for one in rare} == kinds
+        assert {(one.rows, one.classes) for one in rare} == set(RARE_SHAPES)
+        assert {one.loss for one in rare} == set(RARE_LOSSES)
+
+    def test_what_is_asked_for_is_all_that_is_measured(self):
+        pytest.importorskip("torch")
+        arguments = ["--framework", "torch", "--shapes", "4x3", "--losses", "focal-3", "--targets", "soft"]
+        assert self.of(*arguments) == [Problem("focal-3", 4, 3, "float32", "soft")]
+        assert self.of(*arguments, "--dtypes", "float64") == [Problem("focal-3", 4, 3, "float64", "soft")]
+        found = self.of("--framework", "torch", "--dtypes", "float16", "--losses", "softmax")
+        assert found == [Problem("softmax", 1024, 8142, "float16")]
+
+    def test_others_have_class_indices_in_float32(self):
+        found = self.of("--framework", "numpy")
+        assert {(one.dtype, one.targets) for one in found} == {("float32", "index")}
+        assert len(found) == len(LOSSES) * len(SHAPES)
+
+
+class TestTorch:
+    def candidates(self, problem: Problem, paths=("closed form",)):
+        pytest.importorskip("torch")
+        from benchmarks import candidates_torch
+
+        return candidates_torch.candidates(problem, paths)
+
+    @pytest.mark.parametrize("targets", ["soft", "smoothed"])
+    @pytest.mark.parametrize("loss", RARE_LOSSES)
+    def test_peers_of_dense_targets_compute_our_loss_or_say_that_they_do_not(self, loss, targets):
+        problem = Problem(loss, 40, 30, "float32", targets)
+        ours, *peers = [(one, one.read(one.step())) for one in self.candidates(problem)[0]]
+        assert ours[0].kind == "ours"
+        assert peers
+        for peer, outcome in peers:
+            assert (deviation(outcome, ours[1]) < 1e-5) == peer.is_same
+            assert peer.is_same == ("another loss" not in peer.name)
+
+    def test_soft_targets_are_mixtures_of_two_classes(self):
+        problem = Problem("softmax", 40, 30, "float32", "soft")
+        dense = self.candidates(problem)[0][0].step.args[0].keywords["target"].numpy()
+        assert dense.sum(1) == pytest.approx(1)
+        assert set((dense > 0).sum(1)) == {1, 2}
+        labels = data(problem).labels
+        assert dense[1, labels[1]] + (labels[0] != labels[1]) * dense[1, labels[0]] == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        ("dtype", "targets", "reason"),
+        [("float32", "soft", "the targets are soft"), ("float64", "index", "input is torch.float64")],
+    )
+    def test_kernels_that_pass_on_are_not_timed_under_their_name(self, dtype, targets, reason):
+        pytest.importorskip("numba")
+        paths = ("numba", "closed form")
+        found, notes = self.candidates(Problem("sigmoid", 40, 30, dtype, targets), paths)
+        assert [one.mode for one in found if one.kind == "ours"] == ["closed form"]
+        assert any(note.startswith(f"path numba left out where {reason}") for note in notes)
+        found, _ = self.candidates(Problem("sigmoid", 400, 300), paths)
+        assert [one.mode for one in found if one.kind == "ours"] == list(paths)
+
 
 class TestRecords:
     records = (
@@ -123,6 +214,19 @@ class TestRecords:
         write_json(runs, path)
         assert read_json(path) == runs
         assert len(path.read_text().splitlines()) == 2 + len(self.records)
+
+    def test_pages_from_before_there_were_soft_targets_are_read(self, tmp_path):
+        path = tmp_path / "runs.json"
+        write_json([run_with(*self.records)], path)
+        path.write_text(path.read_text().replace(', "targets": "index"', ""))
+        assert "targets" not in path.read_text()
+        assert read_json(path)[0].records == list(self.records)
+
+    def test_targets_are_not_mixed(self):
+        soft = record("peer", "soft", "", 0.001, targets="soft")
+        (first, _) = comparisons([*self.records, soft])
+        assert first.peer is not None
+        assert first.peer.name == "fast"
 
     def test_a_run_replaces_the_one_before(self):
         old, new = run_with(), run_with(*self.records)
@@ -159,12 +263,21 @@ class TestTargets:
 
     def test_of_torch(self):
         assert self.asked() == targets.Targets(14.0, None, 1.8, 100.0, 1.02)
-        assert self.asked("closed form", loss="softmax") == targets.Targets(1.05, None, None, 4.0, 1.05)
+        assert self.asked("closed form", loss="softmax") == targets.Targets(1.41, None, None, 4.0, 1.05)
         assert self.asked(rows=1024, classes=1000) == targets.Targets(extra=1.02)
         assert self.asked(rows=1024, classes=1000, dtype="bfloat16", loss="sigmoid").ratio == 7.5
-        assert self.asked(rows=128, classes=10) == targets.Targets(seconds=30e-6)
-        assert self.asked("closed form", rows=128, classes=10).ratio == 1.5
+        assert self.asked(rows=128, classes=10) == targets.Targets(3.0)
+        assert self.asked("closed form", rows=128, classes=10) == targets.Targets(1.4)
         assert self.asked("composite") == targets.Targets()
+
+    @pytest.mark.parametrize("kind", ["soft", "smoothed"])
+    def test_of_dense_targets(self, kind):
+        wide = {"rows": 1024, "classes": 8142, "targets": kind}
+        assert self.asked("closed form", **wide) == targets.Targets(2.5)
+        assert self.asked("numba", **wide, loss="softmax") == targets.Targets(1.0)
+        for others in ({"loss": "sigmoid"}, {"rows": 128, "classes": 10}, {"dtype": "float64"}, {"device": "cuda"}):
+            assert self.asked("closed form", **{**wide, **others}) == targets.Targets()
+        assert self.asked("composite", **wide) == targets.Targets()
 
     def test_of_others(self):
         assert self.asked("XLA", framework="tf").ratio == 1.25
@@ -212,7 +325,16 @@ def test_copy_floor_copies() -> None:
     assert copy.step().all()
 
 
-@pytest.mark.parametrize("arguments", [["--losses", "focal"], ["--shapes", "10"], ["--losses", "softmax-2"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--losses", "focal"],
+        ["--shapes", "10"],
+        ["--losses", "softmax-2"],
+        ["--framework", "numpy", "--targets", "soft"],
+        ["--framework", "numpy", "--dtypes", "float64"],
+    ],
+)
 def test_bad_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(arguments)
@@ -251,10 +373,13 @@ def test_tiny_run_prints_the_table_and_writes_the_page(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for text in ("## torch, cpu", "- CPU: ", "cbcore", "torchvision's formula", "closed form", "rounds dropped"):
         assert text in result.stdout
-    assert result.stdout.count("| focal-2 ") == 2 * len({"numba", "closed form"})
+    rows = [line.split()[5:8:2] for line in result.stdout.splitlines() if line.startswith("| focal-2 ")]
+    usual = [["float32", "index"], ["bfloat16", "index"]]
+    rare = [["float16", "index"], ["float64", "index"], ["float32", "soft"], ["float32", "smoothed"]]
+    assert sorted(rows) == sorted([*usual, *usual, *rare])  # the kernels, and the closed form
     (run,) = json.loads(page.with_suffix(".json").read_text())
     measured = [one for one in run["records"] if one["fresh"] is not None]
     assert {one["kind"] for one in measured} == {"ours", "peer"}
     assert all(one["extra"] > 0 for one in measured)
-    assert page.read_text().count("| focal-2 ") == 4
+    assert page.read_text().count("| focal-2 ") == len(rows)
     assert page.with_suffix(".svg").stat().st_size > 0
