@@ -4,55 +4,14 @@ CB(z, y) = w * L(z, y) (eq. 6 of the paper): a row weight w times one of the thr
 Axes count from the front here. `targets` are either integers, already inside [0, C), or floats of the logits' shape.
 """
 
-import math
 from collections.abc import Callable
 from typing import TypeAlias
 
 from cbcore._ops import Array, Ops
 
 SampleLoss: TypeAlias = Callable[[Ops, Array, Array, int, float], Array]
-Term: TypeAlias = Callable[[Ops, Array, float], Array]
 
 _ATANH = (0.1407888918, 0.1398257887, 0.2001229762, 0.3333316082, 1.000000004)  # atanh(sqrt(q)) / sqrt(q), q <= 1/9
-
-
-def softmax_cross_entropy(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
-    """Return -sum_c t_c log softmax(z)_c for each sample (eq. 7)."""
-    log_p = ops.log_softmax(logits, axis)
-    if ops.is_floating(targets):
-        ruled_out = (targets == 0) & (log_p == -math.inf)
-        loss = -ops.sum(targets * ops.where(ruled_out, 0.0, log_p), axis)  # 0 log 0 = 0
-    else:
-        loss = -ops.pick(log_p, targets, axis)
-    if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing / logits.shape[axis] * ops.sum(log_p, axis)
-    return loss
-
-
-def sigmoid_focal_loss(gamma: float, term: Term | None = None) -> SampleLoss:
-    """Return the sample loss -sum_c (1 - p_c^t)^gamma log p_c^t (eq. 12); gamma = 0 is sigmoid (eq. 10).
-
-    `term` is `focal_term` with another gradient, such as one made with `focal_term_derivative`.
-    """
-    term = focal_term if term is None else term
-
-    def sample_loss(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
-        classes = logits.shape[axis]
-        if not ops.is_floating(targets):
-            hot = ops.one_hot(targets, classes, axis)
-            if not label_smoothing:
-                # z^t of eq. 9, before the sum: adding and subtracting z_y afterwards would cost every digit.
-                return ops.sum(term(ops, ops.where(hot, -logits, logits), gamma), axis)
-            targets = ops.cast(hot, logits)
-        if label_smoothing:
-            targets = (1 - label_smoothing) * targets + label_smoothing / classes
-        # 0 log 0 = 0: what a target of exactly 0 or 1 leaves out may be infinite.
-        missed = ops.where((targets == 0) & (logits == -math.inf), 0.0, logits)
-        raised = ops.where((targets == 1) & (logits == math.inf), 0.0, logits)
-        loss = targets * term(ops, -missed, gamma) + (1 - targets) * term(ops, raised, gamma)
-        return ops.sum(loss, axis)
-
-    return sample_loss
 
 
 def focal_term(ops: Ops, v: Array, gamma: float) -> Array:
@@ -89,11 +48,19 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     whole, part = int(gamma), gamma - int(gamma)
     if whole or part == 0.5:
         rising = ops.sigmoid(v)
-        x = x * rising**whole if whole else x
+        x = x * _whole_power(rising, whole) if whole else x
         x = x * ops.sqrt(rising) if part == 0.5 else x
     if part not in (0, 0.5):
         x = x * ops.exp(part * ops.log_sigmoid(v))
     return x
+
+
+def _whole_power(x: Array, n: int) -> Array:
+    """Return x^n for n >= 1 by products: XLA and eager frameworks take longer for a power than for all of them."""
+    if n == 1:
+        return x
+    rest = _whole_power(x * x, n // 2)
+    return x * rest if n % 2 else rest
 
 
 def row_weight(

@@ -30,6 +30,9 @@ class Ops(Protocol):
     def exp(self, x: Array, /) -> Array:
         """Return e**x."""
 
+    def log(self, x: Array, /) -> Array:
+        """Return the natural logarithm of x > 0."""
+
     def sigmoid(self, x: Array, /) -> Array:
         """Return 1 / (1 + exp(-x)), to full relative precision, and so that its derivative has it too.
 
@@ -53,6 +56,9 @@ class Ops(Protocol):
     def sum(self, x: Array, axis: int | None = None, /) -> Array:
         """Add up, over all elements or along `axis`."""
 
+    def max(self, x: Array, axis: int, /) -> Array:
+        """Return the largest along `axis`, which goes away, as a constant: derivatives do not pass through it."""
+
     def size(self, x: Array, /) -> Any:
         """Return the number of elements, but at least 1, as a Python number or in the dtype of `x`."""
 
@@ -60,7 +66,10 @@ class Ops(Protocol):
         """Return `x` with a new axis of length 1 at `axis`."""
 
     def one_hot(self, index: Array, size: int, axis: int, /) -> Array:
-        """Return booleans with a new axis of `size` at `axis`, True at `index`."""
+        """Return booleans with a new axis of `size` at `axis`, True at `index`, nowhere if that is out of range."""
+
+    def flip(self, x: Array, index: Array, axis: int, /) -> Array:
+        """Change the sign of x at `index` along `axis`, nowhere if that is out of range."""
 
     def take(self, values: Array, index: Array, /) -> Array:
         """Return values[index] for a vector of values and indices of any shape, all in range."""
@@ -86,6 +95,10 @@ def is_floating(x: Array, /) -> bool:
 
 def exp(x: Array, /) -> Array:
     return namespace_of(x).exp(x)
+
+
+def log(x: Array, /) -> Array:
+    return namespace_of(x).log(x)
 
 
 def sqrt(x: Array, /) -> Array:
@@ -121,8 +134,12 @@ def sum(x: Array, axis: int | None = None, /) -> Array:  # noqa: A001
     return x.sum(axis) if isinstance(x, np.ndarray) else namespace_of(x).sum(x, axis=axis)
 
 
+def max(x: Array, axis: int, /) -> Array:  # noqa: A001
+    return x.max(axis) if isinstance(x, np.ndarray) else namespace_of(x).max(x, axis=axis)
+
+
 def size(x: Array, /) -> Any:
-    return max(math.prod(x.shape), 1)
+    return math.prod(x.shape) or 1
 
 
 def expand_dims(x: Array, axis: int, /) -> Array:
@@ -134,6 +151,10 @@ def one_hot(index: Array, size: int, axis: int, /) -> Array:
     classes = xp.arange(size, dtype=index.dtype, device=place(index))
     shape = (*(1,) * axis, size, *(1,) * (index.ndim - axis))  # the full rank, which JAX can be told to ask for
     return xp.expand_dims(index, axis=axis) == xp.reshape(classes, shape)
+
+
+def flip(x: Array, index: Array, axis: int, /) -> Array:
+    return where(one_hot(index, x.shape[axis], axis), -x, x)
 
 
 def take(values: Array, index: Array, /) -> Array:

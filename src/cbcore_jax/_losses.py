@@ -11,8 +11,9 @@ from jax.typing import ArrayLike
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore._arrays import aligned, to_host, unmasked
-from cbcore_jax import _fused as fused
+from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore_jax import _ops as ops
+from cbcore_jax._closed import closed
 
 
 def softmax_cross_entropy(
@@ -69,9 +70,8 @@ def softmax_cross_entropy(
     >>> round(float(softmax_cross_entropy(logits, jnp.array([0, 1]), jnp.array([0.5, 2.5, 2.5]))), 4)
     2.7548
     """
-    sample_loss = fused.softmax_cross_entropy
     return _loss(
-        sample_loss, logits, targets, class_weights,
+        Softmax(), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight
     )  # fmt: skip
 
@@ -99,9 +99,8 @@ def sigmoid_cross_entropy(
     >>> round(float(sigmoid_cross_entropy(logits, jnp.array([[1.0, 0, 0], [0, 1, 1]]))), 4)
     1.0942
     """
-    sample_loss = formulas.sigmoid_focal_loss(0.0, fused.focal_term)
     return _loss(
-        sample_loss, logits, targets, class_weights,
+        OneVsAll(), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight
     )  # fmt: skip
 
@@ -131,15 +130,14 @@ def sigmoid_focal_loss(
     1.58
     """
     _check_static(gamma, "gamma")
-    sample_loss = formulas.sigmoid_focal_loss(checks.gamma(gamma), fused.focal_term)
     return _loss(
-        sample_loss, logits, targets, class_weights,
+        OneVsAll(checks.gamma(gamma)), logits, targets, class_weights,
         axis, where, reduction, label_smoothing, unlabelled_weight
     )  # fmt: skip
 
 
 def _loss(
-    sample_loss: formulas.SampleLoss,
+    kind: Kind,
     logits: ArrayLike,
     targets: ArrayLike,
     class_weights: ArrayLike | None,
@@ -162,7 +160,7 @@ def _loss(
     if not ops.is_floating(targets):
         targets = targets.astype(int)  # the default integer: narrow ones cannot hold C
     loss: Array = formulas.class_balanced_loss(
-        ops, sample_loss, logits, targets, weights,
+        ops, closed(kind).sample_loss, logits, targets, weights,
         axis=axis, valid=valid, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,
         unlabelled_weight=unlabelled_weight,
     )  # fmt: skip

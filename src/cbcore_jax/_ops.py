@@ -14,6 +14,7 @@ from jax import Array, lax
 from cbcore import _formulas as formulas
 
 exp = jnp.exp
+log = jnp.log
 
 
 def upcast(x: Array, /) -> Array:
@@ -78,8 +79,12 @@ def sum(x: Array, axis: int | None = None, /) -> Array:  # noqa: A001
     return jnp.sum(x, axis)
 
 
+def max(x: Array, axis: int, /) -> Array:  # noqa: A001
+    return lax.stop_gradient(jnp.max(x, axis))
+
+
 def size(x: Array, /) -> int:
-    return max(x.size, 1)
+    return x.size or 1
 
 
 def expand_dims(x: Array, axis: int, /) -> Array:
@@ -89,6 +94,10 @@ def expand_dims(x: Array, axis: int, /) -> Array:
 def one_hot(index: Array, size: int, axis: int, /) -> Array:
     shape = (*index.shape[:axis], size, *index.shape[axis:])
     return lax.broadcasted_iota(index.dtype, shape, axis) == jnp.expand_dims(index, axis)
+
+
+def flip(x: Array, index: Array, axis: int, /) -> Array:
+    return where(one_hot(index, x.shape[axis], axis), -x, x)
 
 
 def take(values: Array, index: Array, /) -> Array:

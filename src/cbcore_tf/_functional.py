@@ -7,10 +7,11 @@ import tensorflow as tf
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
 from cbcore._arrays import unmasked
+from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore_tf import _arguments as arguments
-from cbcore_tf import _fused as fused
 from cbcore_tf import _ops as ops
 from cbcore_tf import _shapes as shapes
+from cbcore_tf._closed import closed
 
 Tensor: TypeAlias = Any
 
@@ -73,7 +74,7 @@ def softmax_cross_entropy(
     2.7548
     """
     return loss(
-        fused.softmax_cross_entropy, y_true, y_pred, class_weights,
+        Softmax(), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -102,7 +103,7 @@ def sigmoid_cross_entropy(
     1.0942
     """
     return loss(
-        fused.sigmoid_focal_loss(0.0), y_true, y_pred, class_weights,
+        OneVsAll(), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
@@ -130,16 +131,15 @@ def sigmoid_focal_loss(
     >>> round(float(sigmoid_focal_loss([0, 1], logits, gamma=2.0)), 4)
     1.58
     """
-    gamma = checks.gamma(arguments.plain(gamma))
     return loss(
-        fused.sigmoid_focal_loss(gamma), y_true, y_pred, class_weights,
+        OneVsAll(checks.gamma(arguments.plain(gamma))), y_true, y_pred, class_weights,
         axis, ignore_class, sample_weight, reduction, label_smoothing, unlabelled_weight,
     )  # fmt: skip
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # it would add a second to the first graph
 def loss(
-    sample_loss: formulas.SampleLoss,
+    kind: Kind,
     y_true: Any,
     y_pred: Any,
     class_weights: Any,
@@ -174,7 +174,7 @@ def loss(
         sample_weight = tf.convert_to_tensor(unmasked(sample_weight, "sample_weight"))
         sample_weight = shapes.per_sample(sample_weight, y_pred, axis, name="sample_weight")
     return formulas.class_balanced_loss(
-        ops, sample_loss, y_pred, y_true, class_weights,
+        ops, closed(kind).sample_loss, y_pred, y_true, class_weights,
         axis=axis, valid=valid, sample_weight=sample_weight, reduction=reduction, label_smoothing=label_smoothing,
         unlabelled_weight=unlabelled_weight,
     )  # fmt: skip

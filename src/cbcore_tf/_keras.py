@@ -7,12 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from cbcore import _checks as checks
-from cbcore import _formulas as formulas
 from cbcore._arrays import unmasked
+from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore._weights import FromCounts
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
-from cbcore_tf import _fused as fused
 from cbcore_tf import _shapes as shapes
 
 Tensor: TypeAlias = Any
@@ -85,7 +84,7 @@ class _ClassBalancedLoss(FromCounts, keras.losses.Loss):  # type: ignore[misc]  
         """Return the weighted loss of each sample, and with `ignore_class` a Keras mask on it."""
         y_true = shapes.targets(y_true, y_pred, shapes.class_axis(y_true, y_pred, self.axis), of_keras=True)
         losses = functional.loss(
-            self._sample_loss(), y_true, y_pred, self.class_weights,
+            self._kind(), y_true, y_pred, self.class_weights,
             self.axis, self.ignore_class, None, "none", self.label_smoothing, self.unlabelled_weight, warn=False,
         )  # fmt: skip
         if self.ignore_class is not None and y_true.dtype.is_integer:
@@ -123,7 +122,7 @@ class _ClassBalancedLoss(FromCounts, keras.losses.Loss):  # type: ignore[misc]  
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._defaults}
 
-    def _sample_loss(self) -> formulas.SampleLoss:
+    def _kind(self) -> Kind:
         raise NotImplementedError
 
 
@@ -166,8 +165,8 @@ class SoftmaxCrossEntropy(_ClassBalancedLoss):
     1.4738
     """
 
-    def _sample_loss(self) -> formulas.SampleLoss:
-        return fused.softmax_cross_entropy
+    def _kind(self) -> Kind:
+        return Softmax()
 
 
 @register
@@ -183,8 +182,8 @@ class SigmoidCrossEntropy(_ClassBalancedLoss):
     2.7896
     """
 
-    def _sample_loss(self) -> formulas.SampleLoss:
-        return fused.sigmoid_focal_loss(0.0)
+    def _kind(self) -> Kind:
+        return OneVsAll()
 
 
 @register
@@ -211,8 +210,8 @@ class SigmoidFocalLoss(_ClassBalancedLoss):
         super().__init__(class_weights, **options)
         self.gamma = checks.gamma(arguments.plain(gamma))
 
-    def _sample_loss(self) -> formulas.SampleLoss:
-        return fused.sigmoid_focal_loss(self.gamma)
+    def _kind(self) -> Kind:
+        return OneVsAll(self.gamma)
 
 
 def class_weight_dict(class_weights: Any) -> dict[int, float]:

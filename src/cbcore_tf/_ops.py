@@ -4,6 +4,7 @@ tf.sigmoid and tf.math.log_sigmoid keep 5e-7 relative (float32; 1e-15 float64) d
 XLA, their gradients included. Below that TensorFlow flushes float32 to zero.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ except ImportError:  # pragma: no cover
 Tensor: TypeAlias = Any
 
 exp = tf.exp
+log = tf.math.log
 sigmoid = tf.sigmoid
 log_sigmoid = tf.math.log_sigmoid
 
@@ -50,6 +52,10 @@ def sum(x: Tensor, axis: int | None = None, /) -> Tensor:  # noqa: A001
     return tf.reduce_sum(x, axis)
 
 
+def max(x: Tensor, axis: int, /) -> Tensor:  # noqa: A001
+    return tf.stop_gradient(tf.reduce_max(x, axis))
+
+
 def size(x: Tensor, /) -> Tensor:
     return tf.cast(tf.maximum(tf.size(x), 1), x.dtype)
 
@@ -62,12 +68,28 @@ def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
     return tf.one_hot(index, size, True, False, -1 if axis == index.shape.rank else axis, tf.bool)
 
 
+def flip(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+    return put(x, index, axis, tf.negative)
+
+
 def take(values: Tensor, index: Tensor, /) -> Tensor:
     return tf.gather(values, index)
 
 
 def pick(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+    if axis == x.shape.rank - 1:
+        return tf.gather(x, index, batch_dims=axis)
     return tf.reduce_sum(tf.where(one_hot(index, x.shape[axis], axis), x, 0.0), axis)
+
+
+def put(x: Tensor, index: Tensor, axis: int, function: Callable[[Tensor], Tensor], /) -> Tensor:
+    """Return x with function(x) at `index`, which is in range, without a pass over all of x where that can be."""
+    if axis != x.shape.rank - 1:
+        return tf.where(one_hot(tf.cast(index, tf.int32), x.shape[axis], axis), function(x), x)  # int64 is slower
+    rows = tf.reshape(x, (-1, x.shape[axis]))
+    index = tf.cast(tf.reshape(index, (-1,)), tf.int32)  # tf.vectorized_map makes int32 of a range whatever is asked
+    at = tf.stack((tf.range(tf.size(index)), index), 1)
+    return tf.reshape(tf.tensor_scatter_nd_update(rows, at, function(tf.gather_nd(rows, at))), tf.shape(x))
 
 
 def under_xla() -> bool:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 exp = torch.exp
+log = torch.log
 log_sigmoid = torch.nn.functional.logsigmoid
 where = torch.where
 
@@ -37,8 +38,12 @@ def sum(x: Tensor, axis: int | None = None, /) -> Tensor:  # noqa: A001
     return x.sum() if axis is None else x.sum(axis)
 
 
+def max(x: Tensor, axis: int, /) -> Tensor:  # noqa: A001
+    return x.detach().amax(axis)
+
+
 def size(x: Tensor, /) -> int:
-    return max(x.numel(), 1)
+    return x.numel() or 1
 
 
 def expand_dims(x: Tensor, axis: int, /) -> Tensor:
@@ -48,6 +53,10 @@ def expand_dims(x: Tensor, axis: int, /) -> Tensor:
 def one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
     classes = torch.arange(size, dtype=torch.int64, device=index.device)
     return index.unsqueeze(axis) == classes.view(-1, *(1,) * (index.ndim - axis))
+
+
+def flip(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+    return torch.where(one_hot(index, x.shape[axis], axis), -x, x)
 
 
 def take(values: Tensor, index: Tensor, /) -> Tensor:

@@ -11,8 +11,8 @@ from jax.test_util import check_grads
 
 import cbcore
 from cbcore import _formulas as formulas
-from cbcore_jax import _fused as fused
 from cbcore_jax import _ops as ops
+from cbcore_jax._closed import focal_term
 from tests.support.jax_adapter import LOSSES, enable_x64
 
 random = np.random.default_rng(7)
@@ -39,7 +39,7 @@ def test_first_and_second_derivatives_by_differences(loss: Any, targets: Any) ->
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.3])
-@pytest.mark.parametrize("term", [fused.focal_term, formulas.focal_term], ids=["closed", "composite"])
+@pytest.mark.parametrize("term", [focal_term, formulas.focal_term], ids=["closed", "composite"])
 def test_derivatives_of_the_term_to_third_order(term: Any, gamma: float) -> None:
     """The closed derivative, its own derivatives and those of the primitives under it, 0 included."""
     v = np.array([-30.0, -2.0, 0.0, 0.7, 30.0])

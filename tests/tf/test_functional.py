@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 import cbcore_tf
-from cbcore import _formulas as formulas
-from cbcore_tf import _fused as fused
+from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore_tf import _ops as ops
+from cbcore_tf._closed import closed
 
 LOSSES = [cbcore_tf.softmax_cross_entropy, cbcore_tf.sigmoid_cross_entropy, cbcore_tf.sigmoid_focal_loss]
 MODES: dict[str, Callable[..., Any]] = {
@@ -210,12 +210,12 @@ def test_closed_forms_agree_with_the_formulas_that_they_replace(
     z = tf.constant(np.moveaxis(Z, -1, axis), tf.float64)
     for y in (Y, np.moveaxis(SOFT, -1, axis)):
         results = []
-        for module in (formulas, fused):
-            loss = module.softmax_cross_entropy if gamma is None else module.sigmoid_focal_loss(gamma)
+        kind: Kind = Softmax() if gamma is None else OneVsAll(gamma)
+        for loss in (kind, closed(kind)):
             with tf.GradientTape() as tape:
                 tape.watch(z)
-                value = loss(ops, z, tf.constant(y), axis, smoothing)
+                value = loss.sample_loss(ops, z, tf.constant(y), axis, smoothing)
             results.append((value, tape.gradient(value, z)))
-        (value, gradient), (closed, closed_gradient) = results
-        np.testing.assert_allclose(closed, value, rtol=1e-12)
-        np.testing.assert_allclose(closed_gradient, gradient, rtol=1e-11, atol=1e-14)
+        (value, gradient), (own, own_gradient) = results
+        np.testing.assert_allclose(own, value, rtol=1e-12)
+        np.testing.assert_allclose(own_gradient, gradient, rtol=1e-11, atol=1e-14)

@@ -1,6 +1,6 @@
 """A loss that no path was taught is right on every path."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,31 +10,9 @@ import cbcore_torch
 from cbcore import _fused as numpy_fused
 from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
-from cbcore._ops import Array, Ops
 from cbcore_torch import _functional
 from tests.support.torch_adapter import force
-
-SHIFT = (3.0, 0.0, -2.0)
-
-
-class Shifted(NamedTuple):
-    """Softmax cross-entropy of shifted logits, written as CONTRIBUTING.md says and known to no path."""
-
-    shift: tuple[float, ...] = SHIFT
-
-    def sample_loss(self, ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float, /) -> Array:
-        hot = ops.cast(ops.one_hot(targets, logits.shape[axis], axis), logits)
-        shifted = logits
-        for c, shift in enumerate(self.shift):
-            shifted = shifted + shift * ops.cast(ops.one_hot(0 * targets + c, logits.shape[axis], axis), logits)
-        log_p = ops.log_softmax(shifted, axis)
-        return -ops.sum(hot * log_p, axis) * (1 - label_smoothing)
-
-
-Z = np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32)
-Y = np.arange(40) % 3
-SHIFTED = Z + np.array(SHIFT)
-TRUTH = (np.log(np.exp(SHIFTED).sum(1)) - SHIFTED[np.arange(40), Y]).mean()
+from tests.support.unknown import GRADIENT, TRUTH, Shifted, Y, Z
 
 
 @pytest.mark.parametrize("path", ["composite", "small", "closed form", "numba"])
@@ -44,10 +22,9 @@ def test_torch_sends_a_kind_that_it_does_not_know_to_its_formula(path: str, dtyp
     with force(path), cbcore_torch.paths() as taken:
         value: Any = _functional._loss(Shifted(), z, torch.from_numpy(Y), None, 1, -100, None, "mean", 0.0, None)
     assert [record.path for record in taken] == ["composite"]
-    torch.testing.assert_close(value.item(), float(TRUTH), rtol=5e-3 if dtype == torch.bfloat16 else 1e-6, atol=0)
+    torch.testing.assert_close(value.item(), TRUTH, rtol=5e-3 if dtype == torch.bfloat16 else 1e-6, atol=0)
     (gradient,) = torch.autograd.grad(value, z)
-    p = np.exp(SHIFTED) / np.exp(SHIFTED).sum(1, keepdims=True)
-    expected = torch.from_numpy((p - np.eye(3)[Y]) / 40).to(dtype)
+    expected = torch.from_numpy(GRADIENT).to(dtype)
     torch.testing.assert_close(gradient, expected, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
 
 

@@ -7,7 +7,34 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cbcore import _formulas as formulas
+from cbcore import _kinds as kinds
+from cbcore._kinds import Kind
 from cbcore._ops import Ops
+
+
+def closed(kind: Kind) -> Kind:
+    """Return the same loss with what is written here; a kind that is not known here as it is."""
+    if type(kind) is kinds.OneVsAll:
+        return OneVsAll(kind.gamma)
+    return Softmax() if type(kind) is kinds.Softmax else kind
+
+
+class Softmax(kinds.Softmax):
+    """For class indices by its parts, without a pass over log softmax(z) to pick z_y."""
+
+    def sample_loss(self, ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float, /) -> Array:
+        """As `Kind`."""
+        by = super().sample_loss if ops.is_floating(targets) or label_smoothing else partial(kinds.in_one_block, self)
+        loss: Array = by(ops, logits, targets, axis, label_smoothing)
+        return loss
+
+
+class OneVsAll(kinds.OneVsAll):
+    """With the derivative of each term in closed form."""
+
+    def term(self, ops: Ops, v: Array, /) -> Array:
+        """As there."""
+        return focal_term(ops, v, self.gamma)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 2))
@@ -27,14 +54,3 @@ def _(ops: Ops, gamma: float, primals: tuple[Array], tangents: tuple[Array]) -> 
     behind: Array = lax.optimization_barrier(v)  # type: ignore[no-untyped-call]
     slope = formulas.focal_term_derivative(ops, behind, gamma)
     return focal_term(ops, v, gamma), slope * tangent
-
-
-def softmax_cross_entropy(ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
-    """As `cbcore._formulas.softmax_cross_entropy`; for class indices without a pass over log softmax(z) to pick z_y."""
-    if ops.is_floating(targets) or label_smoothing:
-        soft: Array = formulas.softmax_cross_entropy(ops, logits, targets, axis, label_smoothing)
-        return soft
-    top = lax.stop_gradient(jnp.max(logits, axis, keepdims=True))
-    log_sum = jnp.log(jnp.sum(jnp.exp(logits - top), axis))
-    picked: Array = ops.pick(logits, targets, axis)
-    return log_sum - (picked - jnp.squeeze(top, axis))
