@@ -16,15 +16,15 @@ _ATANH = (0.1407888918, 0.1398257887, 0.2001229762, 0.3333316082, 1.000000004)  
 
 def focal_term(ops: Ops, v: Array, gamma: float) -> Array:
     """Return f(v) = sigmoid(v)^gamma softplus(v): the loss of one class whose flipped logit is v = -z^t."""
-    return _modulate(ops, -ops.log_sigmoid(-v), v, gamma)
+    return _modulate(ops, ops.softplus(v), v, gamma)
 
 
 def focal_term_derivative(ops: Ops, v: Array, gamma: float) -> Array:
     """Return f'(v) = sigmoid(v)^gamma (gamma (1 - sigmoid(v)) softplus(v) + sigmoid(v)), for custom gradients."""
-    slope = ops.sigmoid(v)
+    slope = rising = ops.sigmoid(v)
     if gamma:
-        slope = slope - gamma * ops.sigmoid(-v) * ops.log_sigmoid(-v)
-    return _modulate(ops, slope, v, gamma)
+        slope = slope + gamma * ops.sigmoid(-v) * ops.softplus(v)
+    return _modulate(ops, slope, v, gamma, rising)
 
 
 def twice_atanh(x: Array) -> Array:
@@ -38,8 +38,8 @@ def twice_atanh(x: Array) -> Array:
     return 2 * x * series
 
 
-def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
-    """Return sigmoid(v)^gamma x.
+def _modulate(ops: Ops, x: Array, v: Array, gamma: float, rising: Array | None = None) -> Array:
+    """Return sigmoid(v)^gamma x; `rising` is sigmoid(v) where that is known.
 
     sigmoid(v) = 1 - p^t is taken from v itself, never from p^t. Its whole power is a product: exp(gamma log sigmoid)
     would turn a rounding of gamma * |v| into a relative error (6e-6 at gamma = 5 in float32). Its broken power is a
@@ -47,11 +47,11 @@ def _modulate(ops: Ops, x: Array, v: Array, gamma: float) -> Array:
     """
     whole, part = int(gamma), gamma - int(gamma)
     if whole or part == 0.5:
-        rising = ops.sigmoid(v)
+        rising = ops.sigmoid(v) if rising is None else rising
         x = x * _whole_power(rising, whole) if whole else x
         x = x * ops.sqrt(rising) if part == 0.5 else x
     if part not in (0, 0.5):
-        x = x * ops.exp(part * ops.log_sigmoid(v))
+        x = x * ops.exp(-part * ops.softplus(-v))
     return x
 
 

@@ -5,6 +5,7 @@ taught, never wrong.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
 from cbcore import _formulas as formulas
@@ -67,8 +68,7 @@ class Softmax(NamedTuple):
         total = self.total(ops, z, level, axis)
         if ops.is_floating(t):
             below = z - ops.expand_dims(level, axis)
-            ruled_out = (t == 0) & (below < -_HUGE)
-            return top, total, ops.sum(t, axis), -ops.sum(t * ops.where(ruled_out, 0.0, below), axis)
+            return top, total, ops.sum(t, axis), -ops.sum(self.weighted(ops, t, below), axis)
         here = (t >= 0) & (t < z.shape[axis])
         missed = level - ops.pick(z, ops.where(here, t, 0), axis)
         return top, total, ops.cast(here, z), ops.where(here, missed, 0.0)
@@ -76,6 +76,10 @@ class Softmax(NamedTuple):
     def total(self, ops: Ops, z: Array, level: Array, axis: int, /) -> Array:
         """Return sum exp(z - level), where the level is the maximum of a sample."""
         return ops.sum(ops.exp(z - ops.expand_dims(level, axis)), axis)
+
+    def weighted(self, ops: Ops, t: Array, below: Array, /) -> Array:
+        """Return t (z - level); 0 log 0 = 0."""
+        return t * ops.where((t == 0) & (below < -_HUGE), 0.0, below)
 
     def merge(self, ops: Ops, a: Stats, b: Stats, /) -> Stats:
         """As `InBlocks`: both are moved to the larger maximum."""
@@ -104,6 +108,19 @@ class OneVsAll(NamedTuple):
         """Return the loss of one class, whose logit has the flipped sign of eq. 9."""
         return formulas.focal_term(ops, v, self.gamma)
 
+    def derivative(self, ops: Ops, v: Array, /) -> Array:
+        """Return that of the term."""
+        return formulas.focal_term_derivative(ops, v, self.gamma)
+
+    def weighted(self, ops: Ops, z: Array, t: Array, of: Callable[[Ops, Array], Array], /) -> tuple[Array, Array]:
+        """Return t of(-z) and (1 - t) of(z); 0 log 0 = 0: what a target of exactly 0 or 1 leaves out may be infinite.
+
+        It is left out before the term, whose derivatives it would make NaN.
+        """
+        missed = ops.where((t == 0) & (z < -_HUGE), 0.0, z)
+        raised = ops.where((t == 1) & (z > _HUGE), 0.0, z)
+        return t * of(ops, -missed), (1 - t) * of(ops, raised)
+
     def sample_loss(self, ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float, /) -> Array:
         """As `Kind`."""
         return in_one_block(self, ops, logits, targets, axis, label_smoothing)
@@ -113,8 +130,8 @@ class OneVsAll(NamedTuple):
         if not ops.is_floating(t):
             # z^t of eq. 9, before the sum: adding and subtracting z_y afterwards would cost every digit.
             return (ops.sum(self.term(ops, ops.flip(z, t, axis)), axis),)
-        missed, raised = (self.term(ops, v) for v in _flipped(ops, z, t))
-        return (ops.sum(t * missed + (1 - t) * raised, axis),)
+        missed, raised = self.weighted(ops, z, t, self.term)
+        return (ops.sum(missed + raised, axis),)
 
     def merge(self, _: Ops, a: Stats, b: Stats, /) -> Stats:
         """As `InBlocks`."""
@@ -127,9 +144,9 @@ class OneVsAll(NamedTuple):
     def slope(self, ops: Ops, z: Array, t: Array, _: Stats, axis: int, /) -> Array:
         """As `InBlocks`; each class alone decides."""
         if not ops.is_floating(t):
-            return ops.flip(formulas.focal_term_derivative(ops, ops.flip(z, t, axis), self.gamma), t, axis)
-        missed, raised = (formulas.focal_term_derivative(ops, v, self.gamma) for v in _flipped(ops, z, t))
-        return (1 - t) * raised - t * missed
+            return ops.flip(self.derivative(ops, ops.flip(z, t, axis)), t, axis)
+        missed, raised = self.weighted(ops, z, t, self.derivative)
+        return raised - missed
 
 
 def in_one_block(kind: InBlocks, ops: Ops, logits: Array, targets: Array, axis: int, label_smoothing: float) -> Array:
@@ -173,12 +190,3 @@ def _below(ops: Ops, stats: Stats, top: Array) -> Stats:
     level = _finite(ops, top)
     fall = level - ops.where(own < -_HUGE, level, own)
     return total * ops.exp(-fall), mass, missed + mass * fall
-
-
-def _flipped(ops: Ops, z: Array, t: Array) -> tuple[Array, Array]:
-    """Return -z for the classes that are there and z for those that are not.
-
-    0 log 0 = 0: what a target of exactly 0 or 1 leaves out may be infinite.
-    """
-    missed = ops.where((t == 0) & (z < -_HUGE), 0.0, z)
-    return -missed, ops.where((t == 1) & (z > _HUGE), 0.0, z)

@@ -44,8 +44,8 @@ class Ops(Protocol):
     def sqrt(self, x: Array, /) -> Array:
         """Return the square root of x >= 0, with a derivative that is finite at 0, where the root may be tiny."""
 
-    def log_sigmoid(self, x: Array, /) -> Array:
-        """Return log(sigmoid(x)) = min(x, 0) - log1p(exp(-|x|)), to full relative precision."""
+    def softplus(self, x: Array, /) -> Array:
+        """Return -log(1 - sigmoid(x)) = max(x, 0) + log1p(exp(-|x|)), to full relative precision."""
 
     def log_softmax(self, x: Array, axis: int, /) -> Array:
         """Return x - log(sum(exp(x))) along `axis`."""
@@ -111,10 +111,10 @@ def sigmoid(x: Array, /) -> Array:
     return xp.where(x < 0, small, 1.0) / (1.0 + small)
 
 
-def log_sigmoid(x: Array, /) -> Array:
+def softplus(x: Array, /) -> Array:
     xp = namespace_of(x)
-    below = np.minimum(x, 0) if xp is numpy_namespace else xp.where(x < 0, x, 0.0)
-    return below - xp.log1p(xp.exp(-xp.abs(x)))
+    above = np.maximum(x, 0) if xp is numpy_namespace else xp.where(x > 0, x, 0.0)
+    return above + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 def log_softmax(x: Array, axis: int, /) -> Array:

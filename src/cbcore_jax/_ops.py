@@ -45,15 +45,15 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def log_sigmoid(x: Array, /) -> Array:
+def softplus(x: Array, /) -> Array:
     spread: Array = _log1p_exp(-jnp.abs(x))
-    return jnp.minimum(x, 0) - spread
+    return jnp.maximum(x, 0) + spread
 
 
-@log_sigmoid.defjvp
+@softplus.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (x,), (tangent,) = primals, tangents
-    return log_sigmoid(x), sigmoid(-x) * tangent
+    return softplus(x), sigmoid(x) * tangent
 
 
 @partial(jax.jit, inline=True)

@@ -5,6 +5,7 @@ once more in eager mode. Without XLA every operation is a pass over the logits: 
 XLA makes one pass of many, but stores what is costly and used twice, so there forward and gradient share nothing.
 """
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from cbcore import _formulas as formulas
 from cbcore import _kinds as kinds
-from cbcore._kinds import InBlocks, Kind, OneVsAll, Stats
+from cbcore._kinds import InBlocks, Kind, Stats
 from cbcore._ops import Ops
 from cbcore_tf import _ops
 
@@ -21,17 +22,19 @@ Tensor: TypeAlias = Any
 
 def closed(kind: Kind) -> Kind:
     """Return the same loss with a closed gradient; a kind that is not known here as it is."""
-    return Closed(kind) if type(kind) is kinds.Softmax or type(kind) is OneVsAll else kind
+    return Closed(kind) if type(kind) is kinds.Softmax or type(kind) is kinds.OneVsAll else kind
 
 
 class Closed(NamedTuple):
     """A kind whose gradient is its slope."""
 
-    kind: kinds.Softmax | OneVsAll
+    kind: kinds.Softmax | kinds.OneVsAll
 
     def sample_loss(self, ops: Ops, logits: Tensor, targets: Tensor, axis: int, label_smoothing: float, /) -> Tensor:
         """As `Kind`."""
-        kind, ops = _fastest(self.kind)  # asked here: the gradient may be traced when the function is left already
+        kind, ops = _fastest(
+            self.kind, logits.shape[axis]
+        )
         targets = kinds.smoothed(ops, logits, targets, axis, label_smoothing)
         dense = [targets] if ops.is_floating(targets) else []
 
@@ -51,16 +54,33 @@ class Closed(NamedTuple):
         return sample_losses(logits, *dense)
 
 
-def _fastest(kind: kinds.Softmax | OneVsAll) -> tuple[InBlocks, Ops]:
+def _fastest(kind: kinds.Softmax | kinds.OneVsAll, classes: int) -> tuple[InBlocks, Ops]:
     """Return the kind and the primitives for what is being built."""
+    own = OneVsAll(kind.gamma) if isinstance(kind, kinds.OneVsAll) else Softmax()
     if _ops.under_xla():
-        return kind, _XLA
-    if isinstance(kind, OneVsAll):
-        return kind, _EXACT if kind.gamma > 2 else _ops
-    return Softmax(), _ops
+        return own, _fusible(classes)
+    if isinstance(own, Softmax):
+        return NativeSoftmax(), _ops
+    return own, _EXACT if own.gamma > 2 else _ops
 
 
 class Softmax(kinds.Softmax):
+    """Softmax cross-entropy, whose slope is not differentiated where 0 times infinity could come of it."""
+
+    def weighted(self, _: Ops, t: Tensor, below: Tensor, /) -> Tensor:
+        """As there."""
+        return tf.math.multiply_no_nan(below, t)
+
+
+class OneVsAll(kinds.OneVsAll):
+    """Likewise."""
+
+    def weighted(self, ops: Ops, z: Tensor, t: Tensor, of: Callable[[Ops, Tensor], Tensor], /) -> tuple[Tensor, Tensor]:
+        """As there, by the product: slopes are closed."""
+        return tf.math.multiply_no_nan(of(ops, -z), t), tf.math.multiply_no_nan(of(ops, z), 1.0 - t)
+
+
+class NativeSoftmax(Softmax):
     """Around TensorFlow's own softmax, which takes a third of the time of the operations that it is made of.
 
     Its largest value is 1 / sum exp(z - max z).
@@ -97,28 +117,33 @@ def _exact_sigmoid(x: Tensor, /) -> Tensor:
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _fusible_log_sigmoid(x: Tensor, /) -> tuple[Tensor, Any]:
+def _fusible_softplus(x: Tensor, /) -> tuple[Tensor, Any]:
     large = tf.abs(x)
     if x.dtype == tf.float32:  # a fraction that uses its exp once: XLA would store one that is used twice
         small = formulas.twice_atanh(1.0 / (1.0 + 2.0 * tf.exp(large)))
     else:
         small = tf.math.log1p(tf.exp(-large))
-    return -(tf.nn.relu(-x) + small), lambda upstream: upstream * tf.sigmoid(-x)
+    return tf.nn.relu(x) + small, lambda upstream: upstream * tf.sigmoid(x)
 
 
-def _fusible_one_hot(index: Tensor, size: int, axis: int, /) -> Tensor:
-    """Compare with class numbers that are made outside: to make them in the loop takes XLA:CPU as long as the loss."""
+def _fusible(size: int) -> Any:
+    """Return the primitives for XLA.
+
+    Labels are compared with class numbers that are made outside of it: made in the loop, they take XLA:CPU as long as
+    the loss.
+    """
     with tf.init_scope():
         classes = tf.range(size)
-    shape = [size] + [1] * (index.shape.rank - axis)
-    return tf.expand_dims(tf.cast(index, tf.int32), axis) == tf.reshape(classes, shape)
+    classes = tf.identity(classes)  # of this graph: a saved model refuses gradients that capture anything else
+
+    def one_hot(index: Tensor, _: int, axis: int, /) -> Tensor:
+        shape = [size] + [1] * (index.shape.rank - axis)
+        return tf.expand_dims(tf.cast(index, tf.int32), axis) == tf.reshape(classes, shape)
+
+    def flip(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
+        return tf.where(one_hot(index, size, axis), -x, x)
+
+    return SimpleNamespace(**vars(_ops) | {"softplus": _fusible_softplus, "one_hot": one_hot, "flip": flip})
 
 
-def _fusible_flip(x: Tensor, index: Tensor, axis: int, /) -> Tensor:
-    return tf.where(_fusible_one_hot(index, x.shape[axis], axis), -x, x)
-
-
-_EXACT: Any = SimpleNamespace(**{**vars(_ops), "sigmoid": _exact_sigmoid})
-_XLA: Any = SimpleNamespace(
-    **{**vars(_ops), "log_sigmoid": _fusible_log_sigmoid, "one_hot": _fusible_one_hot, "flip": _fusible_flip}
-)
+_EXACT: Any = SimpleNamespace(**vars(_ops) | {"sigmoid": _exact_sigmoid})

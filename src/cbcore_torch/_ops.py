@@ -5,7 +5,6 @@ from torch import Tensor
 
 exp = torch.exp
 log = torch.log
-log_sigmoid = torch.nn.functional.logsigmoid
 where = torch.where
 
 
@@ -28,6 +27,10 @@ def sqrt(x: Tensor, /) -> Tensor:
 def sigmoid(x: Tensor, /) -> Tensor:
     small = torch.exp(torch.where(x < 0, x, -x))
     return torch.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+def softplus(x: Tensor, /) -> Tensor:
+    return -torch.nn.functional.logsigmoid(-x)  # its own takes x for the value above 20
 
 
 def log_softmax(x: Tensor, axis: int, /) -> Tensor:
