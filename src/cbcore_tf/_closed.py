@@ -5,6 +5,7 @@ once more in eager mode. Without XLA every operation is a pass over the logits: 
 XLA makes one pass of many, but stores what is costly and used twice, so there forward and gradient share nothing.
 """
 
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
@@ -30,11 +31,10 @@ class Closed(NamedTuple):
 
     kind: kinds.Softmax | kinds.OneVsAll
 
-    def sample_loss(self, ops: Ops, logits: Tensor, targets: Tensor, axis: int, label_smoothing: float, /) -> Tensor:
+    def sample_loss(self, _: Ops, logits: Tensor, targets: Tensor, axis: int, label_smoothing: float, /) -> Tensor:
         """As `Kind`."""
-        kind, ops = _fastest(
-            self.kind, logits.shape[axis]
-        )
+        # Asked here: the gradient may be traced when the compiled function is left already.
+        kind, ops = _fastest(self.kind, logits.shape, axis)
         targets = kinds.smoothed(ops, logits, targets, axis, label_smoothing)
         dense = [targets] if ops.is_floating(targets) else []
 
@@ -54,18 +54,21 @@ class Closed(NamedTuple):
         return sample_losses(logits, *dense)
 
 
-def _fastest(kind: kinds.Softmax | kinds.OneVsAll, classes: int) -> tuple[InBlocks, Ops]:
+def _fastest(kind: kinds.Softmax | kinds.OneVsAll, shape: Any, axis: int) -> tuple[InBlocks, Ops]:
     """Return the kind and the primitives for what is being built."""
     own = OneVsAll(kind.gamma) if isinstance(kind, kinds.OneVsAll) else Softmax()
     if _ops.under_xla():
-        return own, _fusible(classes)
-    if isinstance(own, Softmax):
-        return NativeSoftmax(), _ops
-    return own, _EXACT if own.gamma > 2 else _ops
+        return own, _fusible(shape, axis)
+    if isinstance(own, OneVsAll):
+        return own, _EXACT if own.gamma > 2 else _ops
+    return own if _is_small(shape) else NativeSoftmax(), _ops
 
 
 class Softmax(kinds.Softmax):
-    """Softmax cross-entropy, whose slope is not differentiated where 0 times infinity could come of it."""
+    """With 0 log 0 = 0 by the product, which is one pass.
+
+    Closed gradients pass through no infinity, so that none has to be left out before.
+    """
 
     def weighted(self, _: Ops, t: Tensor, below: Tensor, /) -> Tensor:
         """As there."""
@@ -76,7 +79,7 @@ class OneVsAll(kinds.OneVsAll):
     """Likewise."""
 
     def weighted(self, ops: Ops, z: Tensor, t: Tensor, of: Callable[[Ops, Tensor], Tensor], /) -> tuple[Tensor, Tensor]:
-        """As there, by the product: slopes are closed."""
+        """As there."""
         return tf.math.multiply_no_nan(of(ops, -z), t), tf.math.multiply_no_nan(of(ops, z), 1.0 - t)
 
 
@@ -98,6 +101,11 @@ class NativeSoftmax(Softmax):
         return _ops.put(p, t, axis, lambda at: at - 1.0)
 
 
+def _is_small(shape: Any) -> bool:
+    """Tell whether overhead decides, if sizes are known."""
+    return shape.is_fully_defined() and shape.num_elements() < 1 << 14
+
+
 def _of_targets(kind: InBlocks, ops: Ops, z: Tensor, stats: Stats, axis: int) -> Tensor:
     """Return the derivative in dense targets, and 0 where it is infinite.
 
@@ -106,7 +114,8 @@ def _of_targets(kind: InBlocks, ops: Ops, z: Tensor, stats: Stats, axis: int) ->
     if isinstance(kind, OneVsAll):
         slope = kind.term(ops, -z) - kind.term(ops, z)
     else:
-        slope = tf.expand_dims(stats[0] + tf.math.log(stats[1]), axis) - z
+        top, total = (tf.expand_dims(x, axis) for x in stats[:2])
+        slope = tf.math.log(total) + (top - z)
     return tf.where(tf.math.is_inf(slope), tf.zeros_like(slope), slope)
 
 
@@ -126,13 +135,14 @@ def _fusible_softplus(x: Tensor, /) -> tuple[Tensor, Any]:
     return tf.nn.relu(x) + small, lambda upstream: upstream * tf.sigmoid(x)
 
 
-def _fusible(size: int) -> Any:
+def _fusible(shape: Any, axis: int) -> Any:
     """Return the primitives for XLA.
 
     Labels are compared with class numbers that are made outside of it: made in the loop, they take XLA:CPU as long as
-    the loss.
+    the loss. To hand them in takes a small batch longer.
     """
-    with tf.init_scope():
+    size = shape[axis]
+    with contextlib.nullcontext() if _is_small(shape) else tf.init_scope():
         classes = tf.range(size)
     classes = tf.identity(classes)  # of this graph: a saved model refuses gradients that capture anything else
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,3 +101,23 @@ def test_healthy_calls_make_no_nan_on_the_way(loss: Any, y: np.ndarray) -> None:
     options: dict[str, Any] = {} if y.ndim == 2 else {"ignore_class": 1}
     for step in (gradient, tf.function(gradient)):
         assert np.isfinite(step(loss, tf.constant(y), tf.constant(Z), **options)).all()
+
+
+@losses
+def test_a_saved_step_for_xla_keeps_its_gradient(loss: Any, tmp_path: Path) -> None:
+    """TensorFlow saves closed gradients too, and refuses those that hold on to tensors of their own."""
+    signature = [tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3])]
+
+    class Step(tf.Module):  # type: ignore[misc]  # untyped
+        @tf.function(jit_compile=True, input_signature=signature)  # type: ignore[untyped-decorator]
+        def __call__(self, y: Any, z: Any) -> Any:
+            return loss(y, z, W)
+
+    y, z = tf.constant(Y), tf.constant(Z)
+    tf.saved_model.save(Step(), tmp_path)
+    step = tf.saved_model.load(tmp_path)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        value = step(y, z)
+    np.testing.assert_allclose(value, loss(y, z, W), rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(value, z), gradient(loss, y, z), rtol=1e-6, atol=1e-8)
