@@ -103,7 +103,7 @@ class NativeSoftmax(Softmax):
 
 def _is_small(shape: Any) -> bool:
     """Tell whether overhead decides, if sizes are known."""
-    return shape.is_fully_defined() and shape.num_elements() < 1 << 14
+    return bool(shape.is_fully_defined() and shape.num_elements() < 1 << 14)
 
 
 def _of_targets(kind: InBlocks, ops: Ops, z: Tensor, stats: Stats, axis: int) -> Tensor:
