@@ -22,7 +22,7 @@ def test_a_kind_without_a_closed_form_is_computed_by_its_formula(kind: Kind, mod
     def step(z: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(z)
-            value = _functional._loss(kind, Y, z, None, -1, None, None, "mean", 0.0, None)
+            value = _functional.loss(kind, Y, z, None, -1, None, None, "mean", 0.0, None)
         return value, tape.gradient(value, z)
 
     value, gradient = MODES[mode](step)(tf.constant(Z))
