@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import cbcore
+from tests.support.losses import functions
 
 LABELS = [2] * 5 + [0] * 2 + [1] * 9
 COUNTS = [2, 9, 5]
@@ -160,7 +161,7 @@ class TestLabels:
             cbcore.class_counts([0, 1, 1, 0], 2, ignore_index=ignored)
 
 
-LOSSES = [cbcore.softmax_cross_entropy, cbcore.sigmoid_cross_entropy, cbcore.sigmoid_focal_loss]
+LOSSES = [*functions(cbcore).values()]
 LOGITS, TARGETS = np.array([[2.0, 0, -1], [0, 1, 3]]), np.array([0, 2])
 
 

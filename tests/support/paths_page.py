@@ -56,12 +56,12 @@ PLACES = {
 SMALL = (128, 10)
 LEARNED = torch.ones(10, requires_grad=True)
 ROWS = (
-    Row("128 × 10 logits, softmax", shape=SMALL),
-    Row("128 × 10, focal, γ = 2", focal, SMALL, options={"gamma": 2.0}),
-    Row("128 × 10, focal, γ = 1.5", focal, SMALL, options={"gamma": 1.5}),
-    Row("128 × 10, some samples ignored", shape=SMALL, targets="ignored"),
-    Row("128 × 10, `reduction=\"weighted_mean\"`", shape=SMALL, options={"reduction": "weighted_mean"}),
-    Row("512 × 1000 logits, softmax or focal"),
+    Row("128 x 10 logits, softmax", shape=SMALL),
+    Row("128 x 10, focal, γ = 2", focal, SMALL, options={"gamma": 2.0}),
+    Row("128 x 10, focal, γ = 1.5", focal, SMALL, options={"gamma": 1.5}),
+    Row("128 x 10, some samples ignored", shape=SMALL, targets="ignored"),
+    Row("128 x 10, `reduction=\"weighted_mean\"`", shape=SMALL, options={"reduction": "weighted_mean"}),
+    Row("512 x 1000 logits, softmax or focal"),
     Row("the same, bfloat16", dtype=torch.bfloat16),
     Row("the same, float16", dtype=torch.float16),
     Row("the same, float64", dtype=torch.float64),
