@@ -15,12 +15,13 @@ class Family(NamedTuple):
     criterion: str
     options: dict[str, float] = {}  # noqa: RUF012  # with their defaults
     is_softmax: bool = False  # made of log softmax: near zero exact only in absolute terms
+    is_taught: bool = False  # to the fast paths; others leave it to its formula
 
 
 FAMILIES = {
-    "softmax": Family("softmax_cross_entropy", "SoftmaxCrossEntropy", is_softmax=True),
-    "sigmoid": Family("sigmoid_cross_entropy", "SigmoidCrossEntropy"),
-    "focal": Family("sigmoid_focal_loss", "SigmoidFocalLoss", {"gamma": 0.5}),
+    "softmax": Family("softmax_cross_entropy", "SoftmaxCrossEntropy", is_softmax=True, is_taught=True),
+    "sigmoid": Family("sigmoid_cross_entropy", "SigmoidCrossEntropy", is_taught=True),
+    "focal": Family("sigmoid_focal_loss", "SigmoidFocalLoss", {"gamma": 0.5}, is_taught=True),
 }
 # Of the conformance table: a family, and the values of its options.
 ROWS: dict[str, tuple[str, dict[str, float]]] = {
@@ -33,6 +34,11 @@ ROWS: dict[str, tuple[str, dict[str, float]]] = {
 def functions(package: ModuleType) -> dict[str, Callable[..., Any]]:
     """Return the functions of a package."""
     return {name: getattr(package, family.function) for name, family in FAMILIES.items()}
+
+
+def taught(package: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Return the functions of a package that its fast paths know."""
+    return {name: function for name, function in functions(package).items() if FAMILIES[name].is_taught}
 
 
 def criteria(package: ModuleType) -> dict[str, Any]:

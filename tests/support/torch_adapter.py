@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cbcore_torch
 from cbcore_torch._paths import only, small, triton
-from tests.support.losses import functions
+from tests.support.losses import FAMILIES, functions
 from tests.support.spec import Call
 
 LOSSES = functions(cbcore_torch)
@@ -49,7 +49,7 @@ class TorchAdapter:
         """Tell whether this path leaves a call to another, as docs/reference/paths.md says."""
         if self.path == "composite":
             return False
-        if not call.logits.size:
+        if not (call.logits.size and FAMILIES[call.loss].is_taught):
             return True
         if self.path == "closed form":
             return False
