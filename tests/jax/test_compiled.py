@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import cbcore_jax
-from tests.support.losses import functions
+from tests.support.losses import taught
 
 ROWS, CLASSES = 256, 1000
 SHAPES = (
@@ -20,7 +20,7 @@ SHAPES = (
 )
 BYTES = 4 * ROWS * CLASSES
 LOSSES = {
-    **functions(cbcore_jax),
+    **taught(cbcore_jax),
     **{f"focal-{gamma}": partial(cbcore_jax.sigmoid_focal_loss, gamma=gamma) for gamma in (1.0, 2.0)},
 }
 
