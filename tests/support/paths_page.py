@@ -113,7 +113,10 @@ def tables() -> str:
     asked = {(row.words, name): ask(row, place) for row in ROWS for name, place in PLACES.items()}
     order = [f"{i}. **{path.NAME}**. {path.__doc__.splitlines()[0]}\n" for i, path in enumerate(PATHS, 1)]
     lines = [["call", *PLACES], ["---"] * (len(PLACES) + 1)]
-    lines += [[row.words, *(asked[row.words, name].path for name in PLACES)] for row in ROWS]
+    lines += [
+        [row.words, *(asked[row.words, name].path.replace(" ", "\N{NO-BREAK SPACE}") for name in PLACES)]
+        for row in ROWS
+    ]
     reasons: dict[str, dict[str, None]] = {path.NAME: {} for path in PATHS[:-1]}
     for taken in asked.values():
         for path, reason in taken.refused.items():
