@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from tests.support import reference
-from tests.support.spec import LOSSES, Call
+from tests.support.losses import LOSSES
+from tests.support.spec import Call
 
 ADAPTERS = {
     "NumPy": ("numpy_adapter", "NumpyAdapter", ()),

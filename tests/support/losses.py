@@ -24,7 +24,7 @@ FAMILIES = {
     "focal": Family("sigmoid_focal_loss", "SigmoidFocalLoss", {"gamma": 0.5}, is_taught=True),
 }
 # Of the conformance table: a family, and the values of its options.
-ROWS: dict[str, tuple[str, dict[str, float]]] = {
+LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax": ("softmax", {}),
     "sigmoid": ("sigmoid", {}),
     **{f"focal-{gamma:g}": ("focal", {"gamma": gamma}) for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)},

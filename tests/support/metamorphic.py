@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.support.spec import LOSSES, Adapter, Call
+from tests.support.losses import LOSSES
+from tests.support.spec import Adapter, Call
 
 CLOSE: Any = {"rtol": 1e-5, "atol": 1e-5}
 

@@ -14,8 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from tests.support import reference
-from tests.support.losses import FAMILIES
-from tests.support.losses import ROWS as LOSSES
+from tests.support.losses import FAMILIES, LOSSES
 
 DTYPES = {
     "float64": np.dtype(np.float64),
