@@ -8,16 +8,17 @@ import pytest
 
 from tests.support import api
 from tests.support.api import describe
+from tests.support.losses import FAMILIES, Family
 
 SOURCES = Path(__file__).parents[1] / "src"
 FRAMEWORKS = {"cbcore_torch": "torch", "cbcore_jax": "jax", "cbcore_tf": "tensorflow"}
 PACKAGES = ["cbcore", *FRAMEWORKS]
-LOSSES = {"sigmoid_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy"}
-CLASSES = {"SigmoidCrossEntropy", "SigmoidFocalLoss", "SoftmaxCrossEntropy"}
+LOSSES = {family.function for family in FAMILIES.values()}
+CLASSES = {family.criterion for family in FAMILIES.values()}
 COUNTS = {"class_counts", "imbalance_factor", "long_tailed_counts", "long_tailed_indices"}
 NAMES = {
     "cbcore": LOSSES | COUNTS | {"class_weights", "effective_number", "prior_bias"},
-    "cbcore_torch": LOSSES | CLASSES | {"DeferredReweighting", "init_prior_bias_", "param_groups"},
+    "cbcore_torch": LOSSES | CLASSES | {"DeferredReweighting", "init_prior_bias_", "param_groups", "paths"},
     "cbcore_jax": LOSSES,
     "cbcore_tf": LOSSES | CLASSES | {"class_weight_dict"},
 }
@@ -45,12 +46,10 @@ def test_public_names(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_signatures_agree(package: str, loss: str) -> None:
-    expected = SIGNATURES[package]
-    if loss == "sigmoid_focal_loss":
-        expected = expected.replace("*, ", "*, gamma=0.5, ")
-    assert describe(package)["signatures"][loss] == expected
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_signatures_agree(package: str, family: Family) -> None:
+    own = "".join(f"{name}={default}, " for name, default in family.options.items())
+    assert describe(package)["signatures"][family.function] == SIGNATURES[package].replace("*, ", f"*, {own}")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -66,11 +65,12 @@ def test_the_snapshot_has_every_package() -> None:
 
 
 @pytest.mark.parametrize("package", [p for p in PACKAGES if NAMES[p] >= CLASSES])
-@pytest.mark.parametrize("name", sorted(CLASSES))
-def test_classes_take_class_weights_first(package: str, name: str) -> None:
-    signature = describe(package)["signatures"][name]
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_classes_take_class_weights_first(package: str, family: Family) -> None:
+    signature = describe(package)["signatures"][family.criterion]
     assert signature.startswith("(class_weights=None, *, ")
-    assert ("gamma=0.5" in signature) == (name == "SigmoidFocalLoss")
+    known = {name: default for other in FAMILIES.values() for name, default in other.options.items()}
+    assert {name: default for name, default in known.items() if f"{name}={default}" in signature} == family.options
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -12,10 +12,11 @@ import torch
 from array_api_compat import array_namespace
 
 import cbcore
+from tests.support.losses import functions
 
 NAMESPACES = [np, array_api_strict, torch, jnp]
 COUNTS, LABELS = [50, 7, 3], [0, 2, 1, 0]
-LOSSES = [cbcore.softmax_cross_entropy, cbcore.sigmoid_cross_entropy, cbcore.sigmoid_focal_loss]
+LOSSES = [*functions(cbcore).values()]
 LOGITS = [[1.0, -2.0, 0.5], [0.0, 3.0, 1.0], [2.0, 2.0, -1.0], [0.1, 0.2, 0.3]]
 
 
@@ -49,9 +50,7 @@ def test_float64_where_the_framework_has_it(xp: Any) -> None:
         assert cbcore.class_weights(jnp.asarray(COUNTS)).dtype == jnp.float64
 
 
-@pytest.mark.parametrize(
-    "loss", [cbcore.softmax_cross_entropy, cbcore.sigmoid_cross_entropy, cbcore.sigmoid_focal_loss]
-)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_losses(xp: Any, loss: Any) -> None:
     weights = cbcore.class_weights(COUNTS)
     soft = np.abs(np.array(LOGITS)) / 4

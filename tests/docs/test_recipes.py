@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import cbcore
-from cbcore_torch import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+import cbcore_torch
+from cbcore_torch import SoftmaxCrossEntropy
 from tests.docs.snippets import sessions
+from tests.support.losses import criteria
 
 DOCS = Path(__file__).parents[2] / "docs"
-LOSSES = [SoftmaxCrossEntropy, SigmoidCrossEntropy, SigmoidFocalLoss]
+LOSSES = [*criteria(cbcore_torch).values()]
 COUNTS = [900, 90, 10]
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from tests.support import reference
-from tests.support.spec import LOSSES, Call
+from tests.support.losses import LOSSES
+from tests.support.spec import Call
 
 ADAPTERS = {
     "NumPy": ("numpy_adapter", "NumpyAdapter", ()),
@@ -44,13 +45,14 @@ def batches() -> dict[str, Call]:
         "soft": r.dirichlet(np.ones(20), 48).astype(np.float32),
     }
     calls = {
-        f"{loss}, {kind}": Call(*LOSSES[loss], logits, target, weights, reduction="none")
+        f"{loss}, {kind}": Call(LOSSES[loss][0], logits, target, weights, reduction="none", **LOSSES[loss][1])
         for loss in SHOWN
         for kind, target in targets.items()
     }
     alone = np.linspace(-30, 14, 705, dtype=np.float32)[:, None]  # above, the loss of gamma = 5 underflows
     for loss in SHOWN[1:]:
-        calls[f"{loss}, one class"] = Call(*LOSSES[loss], alone, np.zeros(705, int), None, reduction="none")
+        family, own = LOSSES[loss]
+        calls[f"{loss}, one class"] = Call(family, alone, np.zeros(705, int), None, reduction="none", **own)
     return calls
 
 

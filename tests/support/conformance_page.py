@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.spec import DTYPES, LOSSES, RELATIVE, SOFTMAX_FLOOR, TRACED, cases
+from tests.support.losses import LOSSES
+from tests.support.spec import DTYPES, RELATIVE, SOFTMAX_FLOOR, TRACED, cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "conformance.md"
 

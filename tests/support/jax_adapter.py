@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cbcore_jax
+from tests.support.losses import functions
 from tests.support.spec import Call
 
 try:
@@ -16,11 +17,7 @@ except ImportError:  # its place before JAX 0.8
 
 __all__ = ["LOSSES", "JaxAdapter", "enable_x64"]
 
-LOSSES = {
-    "softmax": cbcore_jax.softmax_cross_entropy,
-    "sigmoid": cbcore_jax.sigmoid_cross_entropy,
-    "focal": cbcore_jax.sigmoid_focal_loss,
-}
+LOSSES = functions(cbcore_jax)
 
 
 class JaxAdapter:
@@ -32,9 +29,6 @@ class JaxAdapter:
         self.gradients = gradients
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
-        options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
-        if call.unlabelled_weight is not None:
-            options["unlabelled_weight"] = call.unlabelled_weight
 
         def loss(logits: jax.Array, targets: Any, class_weights: Any, where: Any) -> tuple[jax.Array, jax.Array]:
             value = LOSSES[call.loss](
@@ -43,9 +37,7 @@ class JaxAdapter:
                 class_weights,
                 axis=call.axis,
                 where=where,
-                reduction=call.reduction,
-                label_smoothing=call.label_smoothing,
-                **options,
+                **call.options,
             )
             return value.sum(), value
 

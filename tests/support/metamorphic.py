@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.support.spec import LOSSES, Adapter, Call
+from tests.support.losses import LOSSES
+from tests.support.spec import Adapter, Call
 
 CLOSE: Any = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -16,7 +17,7 @@ CLOSE: Any = {"rtol": 1e-5, "atol": 1e-5}
 @st.composite
 def calls(draw: Any, losses: tuple[str, ...] = tuple(LOSSES)) -> Call:
     """Draw a call with index or soft targets, in float32."""
-    loss, gamma = LOSSES[draw(st.sampled_from(losses))]
+    loss, own = LOSSES[draw(st.sampled_from(losses))]
     n, c = 4, 3  # one shape: a new one would be compiled again
     elements = st.floats(-30, 30, width=32)
     logits = draw(hnp.arrays(np.float32, (n, c), elements=elements))
@@ -26,7 +27,7 @@ def calls(draw: Any, losses: tuple[str, ...] = tuple(LOSSES)) -> Call:
         targets = draw(hnp.arrays(np.float32, (n, c), elements=st.floats(0, 1, width=32)))
     weights = draw(hnp.arrays(np.float32, c, elements=st.floats(0.125, 8, width=32)))
     smoothing = draw(st.sampled_from([0.0, 0.1]))
-    return Call(loss, gamma, logits, targets, weights, reduction="none", label_smoothing=smoothing)
+    return Call(loss, logits, targets, weights, reduction="none", label_smoothing=smoothing, **own)
 
 
 def check(adapter: Adapter) -> None:

@@ -8,13 +8,10 @@ import pytest
 
 import cbcore
 from cbcore import _fused
+from tests.support.losses import FAMILIES, functions
 from tests.support.spec import Call
 
-LOSSES = {
-    "softmax": cbcore.softmax_cross_entropy,
-    "sigmoid": cbcore.sigmoid_cross_entropy,
-    "focal": cbcore.sigmoid_focal_loss,
-}
+LOSSES = functions(cbcore)
 
 
 class NumpyAdapter:
@@ -42,22 +39,17 @@ class NumpyAdapter:
     def refuses(self, call: Call) -> bool:
         """Tell whether this path leaves a call to the formulas as such, as docs/reference/paths.md says."""
         if self.path == "numba":
-            return call.targets.dtype.kind != "i" or bool(call.label_smoothing)
+            return not FAMILIES[call.loss].is_taught or call.targets.dtype.kind != "i" or bool(call.label_smoothing)
         return self.path == "row blocks" and (call.axis % call.logits.ndim == 0 or len(call.logits) < 2)
 
     def value(self, call: Call) -> np.ndarray:
-        options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
-        if call.unlabelled_weight is not None:
-            options["unlabelled_weight"] = call.unlabelled_weight
         value = LOSSES[call.loss](
             read_only(call.logits),
             read_only(call.targets),
             read_only(call.class_weights),
             axis=call.axis,
             where=read_only(call.valid),
-            reduction=call.reduction,
-            label_smoothing=call.label_smoothing,
-            **options,
+            **call.options,
         )
         return np.asarray(value)
 

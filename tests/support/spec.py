@@ -14,17 +14,13 @@ import ml_dtypes
 import numpy as np
 
 from tests.support import reference
+from tests.support.losses import FAMILIES, LOSSES
 
 DTYPES = {
     "float64": np.dtype(np.float64),
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
-LOSSES = {
-    "softmax": ("softmax", 0.0),
-    "sigmoid": ("sigmoid", 0.0),
-    **{f"focal-{gamma:g}": ("focal", gamma) for gamma in (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 5.0)},
 }
 
 # Of the value of each sample, and of the sum of the absolute terms of each gradient.
@@ -40,16 +36,23 @@ class Call:
     """One call of a loss, as the core's public functions take it (`valid` is `where`)."""
 
     loss: str
-    gamma: float
     logits: np.ndarray
     targets: np.ndarray
     class_weights: np.ndarray | None = None
+    gamma: float = 0.0
     axis: int = -1
     valid: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
     reduction: str = "mean"
     label_smoothing: float = 0.0
     unlabelled_weight: float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return what is not an array and has one name in all packages, as keyword arguments."""
+        own = {name: getattr(self, name) for name in FAMILIES[self.loss].options}
+        given = {} if self.unlabelled_weight is None else {"unlabelled_weight": self.unlabelled_weight}
+        return {"reduction": self.reduction, "label_smoothing": self.label_smoothing, **own, **given}
 
 
 class Adapter(Protocol):
@@ -167,14 +170,14 @@ def call(cell: Cell) -> Call:
     """Return the call of a cell, every input rounded to its dtype (weights of half-precision logits to float32)."""
     dtype, case = DTYPES[cell.dtype], cases()[cell.case]
     weight_dtype = np.float64 if dtype == np.float64 else np.float32
-    loss, gamma = LOSSES[cell.loss]
+    loss, own = LOSSES[cell.loss]
     options = {k: v.astype(weight_dtype) if k == "sample_weight" else v for k, v in case.options}
     return Call(
         loss=loss,
-        gamma=gamma,
         logits=case.logits.astype(dtype),
         targets=case.targets if case.targets.dtype.kind == "i" else case.targets.astype(dtype),
         class_weights=None if case.class_weights is None else case.class_weights.astype(weight_dtype),
+        **own,
         **options,
     )
 
@@ -234,7 +237,7 @@ def check(adapter: Adapter, cell: Cell) -> None:
     assert value.shape == truth.value.shape
     eps = float(np.finfo(computed).eps)
     relative = RELATIVE[computed.name]
-    floor = SOFTMAX_FLOOR * eps * truth.unit if asked.loss == "softmax" else 0.0
+    floor = SOFTMAX_FLOOR * eps * truth.unit if FAMILIES[asked.loss].is_softmax else 0.0
     tiny = float(np.finfo(computed).tiny)  # a term below it may be flushed to zero
     flushed = tiny * (asked.logits.shape[asked.axis] - 1 + (np.abs(truth.value) < tiny))
     within("value", value, truth.value, relative * np.abs(truth.value) + floor + flushed)
@@ -244,7 +247,7 @@ def check(adapter: Adapter, cell: Cell) -> None:
     own: Any = ml_dtypes.finfo(asked.logits.dtype)
     relative += float(own.eps) / 2 if own.bits < 32 else 0.0
     along = np.expand_dims(truth.unit, asked.axis) if asked.reduction == "none" else truth.unit
-    floor = SOFTMAX_FLOOR * eps * np.abs(along) if asked.loss == "softmax" else 0.0
+    floor = SOFTMAX_FLOOR * eps * np.abs(along) if FAMILIES[asked.loss].is_softmax else 0.0
     tiny += float(own.smallest_normal)
     within("gradient", gradient, truth.gradient, relative * truth.gradient_terms + floor + tiny)
 

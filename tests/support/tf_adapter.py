@@ -6,13 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 import cbcore_tf
+from tests.support.losses import functions
 from tests.support.spec import Call
 
-LOSSES = {
-    "softmax": cbcore_tf.softmax_cross_entropy,
-    "sigmoid": cbcore_tf.sigmoid_cross_entropy,
-    "focal": cbcore_tf.sigmoid_focal_loss,
-}
+LOSSES = functions(cbcore_tf)
 IGNORED = -100
 
 
@@ -22,11 +19,7 @@ class TfAdapter:
     modes = ("eager", "compiled")
 
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
-        options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
-        if call.unlabelled_weight is not None:
-            options["unlabelled_weight"] = call.unlabelled_weight
-        if call.valid is not None:
-            options["ignore_class"] = IGNORED
+        ignored = {} if call.valid is None else {"ignore_class": IGNORED}
 
         def step(y_true: Any, y_pred: Any, class_weights: Any, sample_weight: Any) -> Any:
             with tf.GradientTape() as tape:
@@ -37,9 +30,8 @@ class TfAdapter:
                     class_weights,
                     axis=call.axis,
                     sample_weight=sample_weight,
-                    reduction=call.reduction,
-                    label_smoothing=call.label_smoothing,
-                    **options,
+                    **ignored,
+                    **call.options,
                 )
             return value, tape.gradient(value, y_pred)
 

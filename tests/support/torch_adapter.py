@@ -12,13 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import cbcore_torch
 from cbcore_torch._paths import only, small, triton
+from tests.support.losses import FAMILIES, functions
 from tests.support.spec import Call
 
-LOSSES = {
-    "softmax": cbcore_torch.softmax_cross_entropy,
-    "sigmoid": cbcore_torch.sigmoid_cross_entropy,
-    "focal": cbcore_torch.sigmoid_focal_loss,
-}
+LOSSES = functions(cbcore_torch)
 IGNORED = -100
 
 
@@ -52,7 +49,7 @@ class TorchAdapter:
         """Tell whether this path leaves a call to another, as docs/reference/paths.md says."""
         if self.path == "composite":
             return False
-        if not call.logits.size:
+        if not (call.logits.size and FAMILIES[call.loss].is_taught):
             return True
         if self.path == "closed form":
             return False
@@ -68,9 +65,6 @@ class TorchAdapter:
 
     def value_and_gradient(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:
         logits = tensor(call.logits).requires_grad_()
-        options: dict[str, Any] = {"gamma": call.gamma} if call.loss == "focal" else {}
-        if call.unlabelled_weight is not None:
-            options["unlabelled_weight"] = call.unlabelled_weight
         targets = call.targets if call.valid is None else np.where(call.valid, call.targets, IGNORED)
         loss = LOSSES[call.loss]
         if mode == "compiled":  # the whole tracing and autograd machinery, without needing a C++ compiler
@@ -82,9 +76,7 @@ class TorchAdapter:
             tensor(call.class_weights),
             dim=call.axis,
             sample_weight=tensor(call.sample_weight),
-            reduction=call.reduction,
-            label_smoothing=call.label_smoothing,
-            **options,
+            **call.options,
         )
         (gradient,) = torch.autograd.grad(value.sum(), logits)
         return value.detach().numpy(), array(gradient)

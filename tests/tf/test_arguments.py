@@ -14,9 +14,10 @@ import pytest
 import tensorflow as tf
 
 import cbcore_tf
+from tests.support.losses import criteria, functions
 
-FUNCTIONS = [cbcore_tf.softmax_cross_entropy, cbcore_tf.sigmoid_cross_entropy, cbcore_tf.sigmoid_focal_loss]
-CLASSES = [cbcore_tf.SoftmaxCrossEntropy, cbcore_tf.SigmoidCrossEntropy, cbcore_tf.SigmoidFocalLoss]
+FUNCTIONS = [*functions(cbcore_tf).values()]
+CLASSES = [*criteria(cbcore_tf).values()]
 R = np.random.default_rng(0)
 X = R.normal(size=(8, 4)).astype(np.float32)
 Z = R.normal(size=(8, 3)).astype(np.float32)

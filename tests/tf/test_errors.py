@@ -11,11 +11,12 @@ import pytest
 import tensorflow as tf
 
 import cbcore_tf
+from tests.support.losses import criteria, functions
 
 Z = np.zeros((4, 3), np.float32)
 Y = np.array([0, 2, 1, 2])
-LOSSES = [cbcore_tf.softmax_cross_entropy, cbcore_tf.sigmoid_cross_entropy, cbcore_tf.sigmoid_focal_loss]
-CLASSES = [cbcore_tf.SoftmaxCrossEntropy, cbcore_tf.SigmoidCrossEntropy, cbcore_tf.SigmoidFocalLoss]
+LOSSES = [*functions(cbcore_tf).values()]
+CLASSES = [*criteria(cbcore_tf).values()]
 
 WRONG_CALLS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, r"integers of shape \(4,\).* or floats of shape \(4, 3\).* got float32 of shape \(4, 2\)",

@@ -12,8 +12,9 @@ import cbcore_tf
 from cbcore._kinds import Kind, OneVsAll, Softmax
 from cbcore_tf import _ops as ops
 from cbcore_tf._closed import closed
+from tests.support.losses import functions
 
-LOSSES = [cbcore_tf.softmax_cross_entropy, cbcore_tf.sigmoid_cross_entropy, cbcore_tf.sigmoid_focal_loss]
+LOSSES = [*functions(cbcore_tf).values()]
 MODES: dict[str, Callable[..., Any]] = {
     "eager": lambda f: f,
     "graph": tf.function,

@@ -12,12 +12,9 @@ import tensorflow as tf
 
 import cbcore
 import cbcore_tf
+from tests.support.losses import criteria, functions
 
-PAIRS = [
-    (cbcore_tf.SoftmaxCrossEntropy, cbcore_tf.softmax_cross_entropy),
-    (cbcore_tf.SigmoidCrossEntropy, cbcore_tf.sigmoid_cross_entropy),
-    (cbcore_tf.SigmoidFocalLoss, cbcore_tf.sigmoid_focal_loss),
-]
+PAIRS = [*zip(criteria(cbcore_tf).values(), functions(cbcore_tf).values(), strict=True)]
 COUNTS = [50, 20, 5]
 WEIGHTS = cbcore.class_weights(COUNTS)
 R = np.random.default_rng(0)

@@ -10,12 +10,9 @@ import pytest
 import tensorflow as tf
 
 import cbcore_tf
+from tests.support.losses import functions
 
-LOSSES = [
-    cbcore_tf.softmax_cross_entropy,
-    cbcore_tf.sigmoid_cross_entropy,
-    *(partial(cbcore_tf.sigmoid_focal_loss, gamma=gamma) for gamma in (0.5, 2.0)),
-]
+LOSSES = [*functions(cbcore_tf).values(), partial(cbcore_tf.sigmoid_focal_loss, gamma=2.0)]
 R = np.random.default_rng(0)
 Z = R.normal(size=(4, 3)).astype(np.float32)
 Y = np.array([0, 2, 1, 2])

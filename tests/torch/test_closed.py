@@ -9,13 +9,16 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import cbcore_torch
-from tests.support.torch_adapter import LOSSES, Watch, force
+from tests.support.losses import taught
+from tests.support.torch_adapter import Watch, force
 
 INF, NAN = float("inf"), float("nan")
 Z = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 4, -100, 2, 1, 3])
 SOFT = torch.softmax(torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), 1)
 TARGETS = {"index": (Y, 0.0), "smoothed": (Y, 0.1), "soft": (SOFT, 0.0), "soft, smoothed": (SOFT, 0.2)}
+
+LOSSES = taught(cbcore_torch)
 
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_target = pytest.mark.parametrize(("target", "smoothing"), TARGETS.values(), ids=TARGETS)

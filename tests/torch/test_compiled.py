@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 import cbcore_torch
+from tests.support.losses import functions
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler, as Inductor does on a CPU")
 
 ROWS, CLASSES = 256, 1000
 SIZE = ROWS * CLASSES
 LOSSES = {
-    "softmax": cbcore_torch.softmax_cross_entropy,
-    "sigmoid": cbcore_torch.sigmoid_cross_entropy,
-    **{f"focal-{gamma}": partial(cbcore_torch.sigmoid_focal_loss, gamma=gamma) for gamma in (0.5, 1.0, 2.0)},
+    **functions(cbcore_torch),
+    **{f"focal-{gamma}": partial(cbcore_torch.sigmoid_focal_loss, gamma=gamma) for gamma in (1.0, 2.0)},
 }
 
 

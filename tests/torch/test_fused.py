@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import cbcore_torch
 from cbcore_torch._paths import closed, numba
+from tests.support.losses import taught
 from tests.support.torch_adapter import LOSSES, force
 
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
@@ -22,6 +23,7 @@ PATHS = ["numba", "closed form", "small"]
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+each_taught = pytest.mark.parametrize("loss", (TAUGHT := taught(cbcore_torch)).values(), ids=TAUGHT)
 
 
 def composite(function: Any) -> Any:
@@ -212,7 +214,7 @@ def _in_child() -> float:
 
 
 @pytest.mark.parametrize("path", ["numba", "closed form"])
-@each_loss
+@each_taught
 def test_without_a_gradient_none_is_made(path: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     with force(path):

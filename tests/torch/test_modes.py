@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+import cbcore_torch
 from cbcore_torch import _modes
 from cbcore_torch._paths import closed, numba
+from tests.support.losses import taught
 from tests.support.torch_adapter import LOSSES, force
 
 Z = torch.randn(6, 7, generator=torch.Generator().manual_seed(0)) * 3
@@ -16,6 +18,7 @@ W = torch.linspace(0.2, 3, 7)
 
 each_path = pytest.mark.parametrize("path", ["composite", "small", "closed form", "numba"])
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+each_taught = pytest.mark.parametrize("loss", (TAUGHT := taught(cbcore_torch)).values(), ids=TAUGHT)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 
 
@@ -89,7 +92,7 @@ def test_vectorised_jacobian_and_hessian(path: str, loss: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["closed form", "numba"])
-@each_loss
+@each_taught
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_where_gradients_are_off_none_is_made(path: str, loss: Any, mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []

@@ -10,14 +10,14 @@ import torch
 import cbcore
 import cbcore_torch
 from cbcore_torch import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+from tests.support.losses import FAMILIES, criteria, functions
 
 COUNTS = [500, 70, 9]
 LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) * 3
 TARGET = torch.tensor([0, 1, 2, 0, 1, 0])
 PAIRS: list[tuple[Any, Any, dict[str, Any]]] = [
-    (SoftmaxCrossEntropy, cbcore_torch.softmax_cross_entropy, {}),
-    (SigmoidCrossEntropy, cbcore_torch.sigmoid_cross_entropy, {}),
-    (SigmoidFocalLoss, cbcore_torch.sigmoid_focal_loss, {"gamma": 2.0}),
+    (criteria(cbcore_torch)[name], function, {key: default + 1.5 for key, default in FAMILIES[name].options.items()})
+    for name, function in functions(cbcore_torch).items()
 ]
 CLASSES = [(cls, options) for cls, _, options in PAIRS]
 

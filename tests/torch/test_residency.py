@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import cbcore_torch
-from cbcore_torch import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+from tests.support.losses import criteria
 
-MODULES = [SoftmaxCrossEntropy, SigmoidCrossEntropy, SigmoidFocalLoss]
+MODULES = [*criteria(cbcore_torch).values()]
 
 
 @pytest.mark.parametrize("cls", MODULES)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from cbcore_torch import DeferredReweighting, SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+import cbcore_torch
+from cbcore_torch import DeferredReweighting, SigmoidFocalLoss, SoftmaxCrossEntropy
+from tests.support.losses import criteria
 
 COUNTS = [5000, 500, 50]
-MODULES: list[Any] = [SoftmaxCrossEntropy, SigmoidCrossEntropy, SigmoidFocalLoss]
+MODULES: list[Any] = [*criteria(cbcore_torch).values()]
 W: Any = SoftmaxCrossEntropy.from_counts(COUNTS).class_weights
 ONES = torch.ones(3)
 Z, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])

@@ -8,13 +8,14 @@ from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 import cbcore_torch
 from cbcore_torch import SigmoidCrossEntropy, SigmoidFocalLoss, SoftmaxCrossEntropy
+from tests.support.losses import criteria
 from tests.support.torch_adapter import LOSSES
 
 WEIGHTS = torch.tensor([0.25, 1.0, 2.0, 0.5], dtype=torch.float64)
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
 INDEX = torch.tensor([0, 3, -100, 1, 2])
 SOFT = torch.rand(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-MODULES = [SoftmaxCrossEntropy, SigmoidCrossEntropy, SigmoidFocalLoss]
+MODULES = [*criteria(cbcore_torch).values()]
 
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_target = pytest.mark.parametrize("target", [INDEX, SOFT], ids=["index", "soft"])

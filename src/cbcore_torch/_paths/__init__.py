@@ -70,8 +70,8 @@ def paths() -> Iterator[list[Taken]]:
     """Record which path each call of a loss takes, and why not a faster one: for the curious and for bug reports.
 
     The list that is yielded has one entry for each call inside the block, in every thread: ``path``, the name of the
-    path as in the table of `Which path computes a loss <../paths.html>`_, and ``refused``, the reason of each path
-    before it. A function that `torch.compile` has compiled already makes no entry.
+    path as in the table of :doc:`/reference/paths`, and ``refused``, the reason of each path before it. A function
+    that `torch.compile` has compiled already makes no entry.
 
     Examples
     --------
