@@ -6,6 +6,7 @@ array; ``cbcore_torch`` and its siblings run the same formulas inside their fram
 
 from cbcore._counts import class_counts, imbalance_factor, long_tailed_counts, long_tailed_indices
 from cbcore._losses import sigmoid_cross_entropy, sigmoid_focal_loss, softmax_cross_entropy
+from cbcore._priors import logit_adjustment
 from cbcore._weights import class_weights, effective_number, prior_bias
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "class_weights",
     "effective_number",
     "imbalance_factor",
+    "logit_adjustment",
     "long_tailed_counts",
     "long_tailed_indices",
     "prior_bias",

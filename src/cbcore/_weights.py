@@ -1,6 +1,7 @@
 """Effective number of samples (eq. 2 of the paper) and the class weights made from it (§4)."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -60,6 +61,7 @@ def class_weights(
     beta: Any = None,
     *,
     num_prototypes: Any = None,
+    power: float = 1.0,
     normalize: Normalize = "classes",
     empty: Empty = "error",
 ) -> Any:
@@ -75,9 +77,12 @@ def class_weights(
         inverse frequency.
     num_prototypes : float or array of shape (C,), optional
         N = 1 / (1 - beta) instead of `beta`; >= 1, ``inf`` allowed.
+    power : float
+        In [0, 1]: weights are proportional to E_n^-power. 1 is the paper, 1/2 with beta = 1 the inverse square root of
+        the frequency, 0 no weights. A power above 1 would make a class of twice the samples count for less in all.
     normalize : {"classes", "samples", None}
         "classes": the weights sum to C (the paper, §4). "samples": the weights of all samples sum to the number of
-        samples, sum n_i w_i = sum n_i, scikit-learn's "balanced" scale. None: raw 1 / E_n.
+        samples, sum n_i w_i = sum n_i, scikit-learn's "balanced" scale. None: raw E_n^-power.
     empty : {"error", "zero", "one"}
         What a class without samples gets. "error": a ValueError that names the classes. "zero": weight 0; the others
         are weighted as if it did not exist. "one": the weight of a class with one sample.
@@ -90,7 +95,8 @@ def class_weights(
     Raises
     ------
     TypeError, ValueError
-        As in `effective_number`; also if a class is empty and `empty` is "error", or if all are empty.
+        As in `effective_number`; also if a class is empty and `empty` is "error", or if all are empty, or if `power` is
+        out of range.
 
     References
     ----------
@@ -103,17 +109,11 @@ def class_weights(
     >>> class_weights([8, 0, 2], beta=1, empty="zero")
     array([0.4, 0. , 1.6])
     """
-    counts, back = checked_counts(class_counts, some=True)
     checks.choice(normalize, "normalize", ("classes", "samples", None))
-    checks.choice(empty, "empty", ("error", "zero", "one"))
-    if empty == "error" and not counts.all():
-        raise _no_empty_class(counts)
-    if empty == "one":
-        counts = np.maximum(counts, 1)
-    if beta is None and num_prototypes is None:
-        beta = 0.999
+    power = checks.number(power, "power", low=0, high=1)
+    counts, numbers, back = numbers_of_classes(class_counts, 0.999, beta, num_prototypes, empty)
     with np.errstate(divide="ignore"):
-        weights = 1.0 / _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size))
+        weights = 1.0 / numbers**power
     if empty == "zero":
         weights[counts == 0] = 0.0
     if normalize == "classes":
@@ -121,6 +121,24 @@ def class_weights(
     elif normalize == "samples":
         weights *= counts.sum() / (weights * counts).sum()
     return back(weights)
+
+
+def numbers_of_classes(
+    class_counts: Any, default: float, beta: Any, num_prototypes: Any, empty: Empty
+) -> tuple[Host, Host, Callable[[Host], Any]]:
+    """Return counts and effective numbers with empty classes as `empty` says, and what turns them into the caller's.
+
+    `default` is the beta where neither it nor `num_prototypes` is given.
+    """
+    counts, back = checked_counts(class_counts, some=True)
+    checks.choice(empty, "empty", ("error", "zero", "one"))
+    if empty == "error" and not counts.all():
+        raise _no_empty_class(counts)
+    if empty == "one":
+        counts = np.maximum(counts, 1)
+    if beta is None and num_prototypes is None:
+        beta = default
+    return counts, _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size)), back
 
 
 class FromCounts:
@@ -133,6 +151,7 @@ class FromCounts:
         beta: Any = None,
         *,
         num_prototypes: Any = None,
+        power: float = 1.0,
         normalize: Normalize = "classes",
         empty: Empty = "error",
         **options: Any,
@@ -141,13 +160,15 @@ class FromCounts:
 
         Parameters
         ----------
-        class_counts, beta, num_prototypes, normalize, empty
+        class_counts, beta, num_prototypes, power, normalize, empty
             As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
         **options
             Passed to the class.
         """
         checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
-        weights = class_weights(class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty)
+        weights = class_weights(
+            class_counts, beta, num_prototypes=num_prototypes, power=power, normalize=normalize, empty=empty
+        )
         make: Any = cls
         made: Self = make(to_host(weights, "class_weights")[0], **options)
         return made
