@@ -1,4 +1,4 @@
-"""The additive half of the class prior: what is added to logits, where `_weights` makes what losses are multiplied by."""
+"""The additive half of the class prior: what is added to logits, not what losses are multiplied by."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def logit_adjustment(
     >>> logit_adjustment([5000, 500, 50]).round(3)
     array([ 0.   , -2.303, -4.605])
     >>> logit_adjustment([5000, 500, 50], beta=0.999).round(3)
-    array([ 0.   , -0.927, -3.015])
+    array([ 0.   , -0.926, -3.013])
     """
     tau = checks.number(tau, "tau", low=0)
     counts, numbers, back = numbers_of_classes(class_counts, 1.0, beta, num_prototypes, empty)
