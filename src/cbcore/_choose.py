@@ -101,19 +101,18 @@ def choose_prior(
     z = to_host(logits, "logits")[0]
     counts = numbers_of_classes(class_counts, 1.0, None, None, empty)[0]
     y, kept = _validation(z, to_host(labels, "labels")[0], counts)
-    betas = beta_grid(class_counts, empty=empty) if betas is None else _values(betas, "betas")
+    betas = beta_grid(counts, empty=empty) if betas is None else _values(betas, "betas")
     taus = np.array(_TAUS) if taus is None else _values(taus, "taus")
     draws = checks.integer(draws, "draws", at_least=1)
     tail = (1 - checks.number(confidence, "confidence", low=0, high=1)) / 2
 
-    table, shifts = _pairs(class_counts, betas, taus, empty)
+    table, shifts = _pairs(counts, betas, taus, empty)
     right = _right(z, kept, y, shifts)
     sizes = np.bincount(y, minlength=counts.size)
     share = 1.0 / (sizes[y] * np.count_nonzero(sizes))  # of a sample in the balanced mean
-    table["error"] = np.maximum(0.0, 1.0 - share @ right)
+    table["error"] = _mean_error(share @ right)
     errors = np.concatenate(list(_resampled(right, sizes, draws, np.random.default_rng(seed))))
-    # Sums of one set of shares in another order are not equal to the last digit, where the errors are.
-    best, chosen = int(_first_least(table["error"])), _first_least(errors)
+    best, chosen = int(table["error"].argmin()), errors.argmin(1)  # the first of equals: the weakest shift
     table["chosen"] = np.bincount(chosen, minlength=table.size) / draws
 
     def interval(values: Host) -> tuple[float, float]:
@@ -167,15 +166,15 @@ def _values(values: Any, name: str) -> Host:
     return np.unique(host)
 
 
-def _pairs(class_counts: Any, betas: Host, taus: Host, empty: Empty) -> tuple[Host, Host]:
+def _pairs(counts: Host, betas: Host, taus: Host, empty: Empty) -> tuple[Host, Host]:
     """Return the table, still without errors, and what is subtracted from the logits in each row of it."""
-    tried = {(0.0, 0.0): logit_adjustment(class_counts, 0.0, tau=0.0, empty=empty)}
+    tried = {(0.0, 0.0): logit_adjustment(counts, 0.0, tau=0.0, empty=empty)}
     for beta in betas.tolist():
         for tau in taus.tolist():
-            shift = logit_adjustment(class_counts, beta, tau=tau, empty=empty)
+            shift = logit_adjustment(counts, beta, tau=tau, empty=empty)
             if np.any(np.isfinite(shift) & (shift != 0)):  # others are the logits as they are
                 tried[beta, tau] = shift
-    shifts = np.array([to_host(shift, "class_counts")[0] for shift in tried.values()], np.float64)
+    shifts = np.array(list(tried.values()))
     out = np.isneginf(shifts)
     ranges = np.abs(np.where(out, 0.0, shifts)).max(1)
     order = np.argsort(ranges, kind="stable")
@@ -207,7 +206,7 @@ def _resampled(right: Host, sizes: Host, draws: int, generator: np.random.Genera
     """Yield balanced errors (draws, shifts) of samples that are drawn anew within each class; rows are in its order."""
     sizes = sizes[sizes > 0]
     size, first = sizes.repeat(sizes), (np.cumsum(sizes) - sizes).repeat(sizes)
-    share = (1.0 / (size * sizes.size)).astype(np.float64)
+    share = 1.0 / (size * sizes.size)
     weighted = right * share[:, None]
     step = max(1, _DRAWN // size.size)
     for start in range(0, draws, step):
@@ -215,9 +214,9 @@ def _resampled(right: Host, sizes: Host, draws: int, generator: np.random.Genera
         drawn = first + (generator.random((count, size.size)) * size).astype(np.intp)
         drawn += (np.arange(count) * size.size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        yield np.maximum(0.0, 1.0 - times @ weighted)
+        yield _mean_error(times @ weighted)
 
 
-def _first_least(errors: Host) -> Any:
-    """Return the first of the least errors, the weakest shift; sums that differ by rounding only are equal."""
-    return np.argmax(errors <= errors.min(-1, keepdims=True) + 1e-12, -1)
+def _mean_error(accuracy: Host) -> Host:
+    """Return 1 - accuracy, so that those are equal that are equal but for the order of a sum."""
+    return np.round(1.0 - accuracy, 12) + 0.0

@@ -68,17 +68,15 @@ def posterior(
             "focal loss that the model was trained with?"
         )
     power = checks.gamma(0.5 if gamma is None else gamma) if loss == "focal" else 0.0
-    weights = None
-    if class_weights is not None:
-        weights = to_host(aligned(class_weights, "class_weights", fill=False), "class_weights")[0]
-    of_weights = None if weights is None else checks.weights_on_host(weights)
-    logits, axis = _logits(logits, of_weights, axis)
+    class_weights = aligned(class_weights, "class_weights", fill=False)
+    weights = None if class_weights is None else checks.weights_on_host(to_host(class_weights, "class_weights")[0])
+    logits, axis = _logits(logits, weights, axis)
     scores = ops.upcast(logits)
     if loss != "softmax":
         scores = ops.log_sigmoid(_log_odds(scores, power) if power else scores)
-    if weights is not None and of_weights is not None:
-        checks.weights(of_weights, logits.shape[axis])
-        scores = _added(scores, -_logs(weights.astype(np.float64), "class_weights"), axis, centre=True)
+    if weights is not None:
+        checks.weights(weights, logits.shape[axis])
+        scores = _added(scores, -_logs(np.asarray(weights.values), "class_weights"), axis, centre=True)
     return ops.exp(ops.log_softmax(scores, axis))
 
 
