@@ -15,9 +15,11 @@ PACKAGES = ["cbcore", *FRAMEWORKS]
 LOSSES = {"sigmoid_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy"}
 CLASSES = {"SigmoidCrossEntropy", "SigmoidFocalLoss", "SoftmaxCrossEntropy"}
 COUNTS = {"class_counts", "imbalance_factor", "long_tailed_counts", "long_tailed_indices"}
+PRIORS = {"class_weights", "effective_number", "logit_adjustment", "prior_bias", "beta_from_ratio", "beta_grid"}
+AFTER = {"PriorChoice", "adjust_logits", "choose_prior", "posterior"}
 NAMES = {
-    "cbcore": LOSSES | COUNTS | {"class_weights", "effective_number", "prior_bias"},
-    "cbcore_torch": LOSSES | CLASSES | {"DeferredReweighting", "init_prior_bias_", "param_groups"},
+    "cbcore": LOSSES | COUNTS | PRIORS | AFTER,
+    "cbcore_torch": LOSSES | CLASSES | {"DeferredReweighting", "init_prior_bias_", "param_groups", "paths"},
     "cbcore_jax": LOSSES,
     "cbcore_tf": LOSSES | CLASSES | {"class_weight_dict"},
 }

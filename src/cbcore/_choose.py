@@ -132,15 +132,14 @@ def choose_prior(
 
 def _validation(z: Host, y: Host, counts: Host) -> tuple[Host, Host]:
     """Check the validation set; return the labels of the rows that count, sorted, and the rows in that order."""
-    if z.dtype.kind != "f" and z.dtype.name != "bfloat16":
-        raise TypeError(
-            f"logits must be floating point (raw scores of the model), got {z.dtype}; pass those of one plain model"
-        )
+    floats = z.dtype.kind == "f" or z.dtype.name == "bfloat16"
+    about = checks.About("logits", z.shape, z.dtype, "f" if floats else "")
+    checks.floating(about, about)
     check_labels(y)
     if z.shape != (y.size, counts.size):
         raise ValueError(
-            f"logits must have shape (num_samples, C) = ({y.size}, {counts.size}), one row for each label and one "
-            f"column for each class count, got {z.shape}; class_counts are those of the training set"
+            f"logits must have shape (num_samples, C), got {z.shape} for {y.size} labels and {counts.size} class "
+            "counts; pass one row for each label, and the counts of the training set"
         )
     checks.label_range(y, counts.size, name="labels")
     missing = np.flatnonzero((np.bincount(y.astype(np.intp), minlength=counts.size) == 0) & (counts > 0))
