@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import array_api_strict
+import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
@@ -143,6 +144,24 @@ def test_any_array_in_the_same_kind_out(xp: ModuleType) -> None:
     np.testing.assert_allclose(
         np.asarray(result), cbcore.adjust_logits(LOGITS, source=[9, 0, 1], target=[0.5, 0.25, 0.25]), rtol=1e-6
     )
+
+
+def test_traced_and_differentiated_logits() -> None:
+    """Weights and priors are numbers on the host; logits may be what a compiled step makes."""
+    z, w = jnp.asarray(LOGITS), np.array(WEIGHTS)
+
+    def both(z: Any) -> Any:
+        return cbcore.posterior(z, w, loss="focal", gamma=2.0), cbcore.adjust_logits(z, source=[9, 0, 1])
+
+    with jax.numpy_rank_promotion("raise"):
+        for ours, expected in zip(jax.jit(both)(z), both(z), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    slope = jax.grad(lambda z: cbcore.posterior(z, w)[..., 0].sum())(z)
+    p = np.asarray(cbcore.posterior(z, w))
+    np.testing.assert_allclose(slope, p[:, :1] * (np.eye(3)[0] - p), rtol=1e-5, atol=1e-7)
+    t = torch.tensor(LOGITS, requires_grad=True)
+    cbcore.posterior(t, w)[..., 0].sum().backward()  # type: ignore[no-untyped-call]
+    np.testing.assert_allclose(t.grad, slope, rtol=1e-5, atol=1e-7)
 
 
 def test_half_precision_is_computed_in_float32() -> None:
