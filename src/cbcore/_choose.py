@@ -24,7 +24,7 @@ class PriorChoice(NamedTuple):
     tau: float
     """The best tau; 0 where nothing is better than the logits as they are."""
     error: float
-    """Its balanced error: the mean over classes of the share of their samples that are wrong."""
+    """The least balanced error, the mean over classes of the share of their samples that are wrong."""
     error_interval: tuple[float, float]
     """Of the error of that choice, by bootstrap."""
     beta_interval: tuple[float, float]
@@ -32,8 +32,30 @@ class PriorChoice(NamedTuple):
     tau_interval: tuple[float, float]
     """The taus that the bootstrap chose, from quantile to quantile."""
     table: Host
-    """A structured array, weakest shift first: "beta", "tau", "range" (the largest shift), "error", and "chosen", the
-    share of bootstrap draws that it was the best of."""
+    """All that was tried, in a structured array with the weakest shift first. Its fields are "beta", "tau", "range"
+    (the largest shift), "error", and "chosen", the share of bootstrap draws that it was the best of."""
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the balanced error over tau, a line for each beta, and the choice; return the axes. Needs matplotlib.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw. By default the current ones.
+        """
+        from matplotlib import pyplot
+
+        axes = pyplot.gca() if axes is None else axes
+        plain, rows = self.table[0], np.sort(self.table[1:], order=["beta", "tau"])
+        axes.axhline(plain["error"], color="gray", linestyle="--", label="logits as they are")
+        for beta in np.unique(rows["beta"]):
+            of_beta = rows[rows["beta"] == beta]
+            axes.plot(of_beta["tau"], of_beta["error"], marker=".", label=f"beta = {beta:.6g}")
+        axes.vlines(self.tau, *self.error_interval, color="black")
+        axes.plot(self.tau, self.error, "ko")
+        axes.set(xlabel="tau", ylabel="balanced error")
+        axes.legend()
+        return axes
 
 
 def choose_prior(

@@ -254,8 +254,8 @@ def beta_grid(class_counts: Any, num: int = 5, *, empty: Empty = "error") -> Hos
 
     Returns
     -------
-    numpy.ndarray of float64, shape (num,)
-        Rising. Always NumPy: float32 has no number between 0.99999994 and 1.
+    array of float64, shape (num,)
+        Rising. Of NumPy, whatever came: float32 has no number between 0.99999994 and 1.
 
     Raises
     ------

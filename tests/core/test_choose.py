@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 import cbcore
 from cbcore._weights import FromCounts
@@ -251,6 +253,23 @@ def test_logits_of_any_kind_and_more_than_a_block(dtype: torch.dtype, monkeypatc
     assert whole[:6] == parts[:6]
     in_float = cbcore.choose_prior(tensor.double().numpy(), y, COUNTS, **options)
     np.testing.assert_allclose(whole.table["error"], in_float.table["error"], atol=0.011)
+
+
+def test_the_plot_shows_the_table_and_the_choice() -> None:
+    z, y = problem(1.0, 1.0, size=30)
+    choice = cbcore.choose_prior(z, y, COUNTS, betas=[0.99, 1.0], taus=[0.5, 1.0, 1.5], draws=50)
+    axes = Figure().subplots()
+    assert choice.plot(axes) is axes
+    plain, weak, full, best = axes.get_lines()
+    assert np.unique(plain.get_ydata()).tolist() == [choice.table["error"][0]]
+    for line, beta in ((weak, 0.99), (full, 1.0)):
+        assert line.get_label() == f"beta = {beta:g}"
+        rows = {(row["tau"], row["error"]) for row in choice.table if row["beta"] == beta}
+        assert set(zip(line.get_xdata(), line.get_ydata(), strict=True)) == rows
+    assert (best.get_xdata().item(), best.get_ydata().item()) == (choice.tau, choice.error)
+    current = choice.plot()
+    assert current is pyplot.gca()
+    pyplot.close(current.figure)
 
 
 def test_classes_without_training_samples() -> None:
