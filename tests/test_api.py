@@ -16,8 +16,10 @@ PACKAGES = ["cbcore", *FRAMEWORKS]
 LOSSES = {family.function for family in FAMILIES.values()}
 CLASSES = {family.criterion for family in FAMILIES.values()}
 COUNTS = {"class_counts", "imbalance_factor", "long_tailed_counts", "long_tailed_indices"}
+PRIORS = {"class_weights", "effective_number", "logit_adjustment", "prior_bias", "beta_from_ratio", "beta_grid"}
+AFTER = {"PriorChoice", "adjust_logits", "choose_prior", "posterior"}
 NAMES = {
-    "cbcore": LOSSES | COUNTS | {"class_weights", "effective_number", "prior_bias"},
+    "cbcore": LOSSES | COUNTS | PRIORS | AFTER,
     "cbcore_torch": LOSSES | CLASSES | {"DeferredReweighting", "init_prior_bias_", "param_groups", "paths"},
     "cbcore_jax": LOSSES,
     "cbcore_tf": LOSSES | CLASSES | {"class_weight_dict"},

@@ -162,7 +162,11 @@ def place(array: Any) -> Any:
     A JAX sharding is no place for another shape, and an array that is tied to one device would not meet sharded ones.
     """
     device = device_of(array)
-    return None if hasattr(device, "device_set") or not getattr(array, "committed", True) else device
+    try:
+        tied = not hasattr(device, "device_set") and getattr(array, "committed", True)
+    except TypeError:  # a traced array of JAX, which has no place yet
+        tied = False
+    return device if tied else None
 
 
 _NARROW = {"float64": np.float32, "int64": np.int32}

@@ -41,7 +41,7 @@ def class_counts(labels: Any, num_classes: int | None = None, *, ignore_index: i
     array([3, 0, 1, 0])
     """
     host, back = to_host(labels, "labels")
-    _check_labels(host)
+    check_labels(host)
     ignored = checks.ignored(ignore_index, "ignore_index")
     if ignored is not None:
         host = host[host != ignored]
@@ -205,7 +205,7 @@ def _is_missing(value: Any) -> bool:
     )
 
 
-def _check_labels(host: Host) -> None:
+def check_labels(host: Host) -> None:
     """Check that labels are a vector of integers."""
     if host.ndim != 1:
         raise ValueError(

@@ -1,6 +1,8 @@
 """Effective number of samples (eq. 2 of the paper) and the class weights made from it (§4)."""
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -11,6 +13,8 @@ from cbcore._counts import checked_counts
 
 Normalize: TypeAlias = Literal["classes", "samples"] | None
 Empty: TypeAlias = Literal["error", "zero", "one"]
+
+_ALIKE = 1.05  # a ratio of weights below it is one that nobody can have wanted
 
 
 def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any = None) -> Any:
@@ -60,6 +64,8 @@ def class_weights(
     beta: Any = None,
     *,
     num_prototypes: Any = None,
+    power: float = 1.0,
+    max_ratio: float | None = None,
     normalize: Normalize = "classes",
     empty: Empty = "error",
 ) -> Any:
@@ -75,9 +81,15 @@ def class_weights(
         inverse frequency.
     num_prototypes : float or array of shape (C,), optional
         N = 1 / (1 - beta) instead of `beta`; >= 1, ``inf`` allowed.
+    power : float
+        In [0, 1]: weights are proportional to E_n^-power. 1 is the paper, 1/2 with beta = 1 the inverse square root of
+        the frequency, 0 no weights. A power above 1 would make a class of twice the samples count for less in all.
+    max_ratio : float, optional
+        >= 1, the most that the largest weight may be of the smallest one above 0: before they are normalised, larger
+        weights become `max_ratio` times the smallest. The others keep their proportions.
     normalize : {"classes", "samples", None}
         "classes": the weights sum to C (the paper, §4). "samples": the weights of all samples sum to the number of
-        samples, sum n_i w_i = sum n_i, scikit-learn's "balanced" scale. None: raw 1 / E_n.
+        samples, sum n_i w_i = sum n_i, scikit-learn's "balanced" scale. None: raw E_n^-power.
     empty : {"error", "zero", "one"}
         What a class without samples gets. "error": a ValueError that names the classes. "zero": weight 0; the others
         are weighted as if it did not exist. "one": the weight of a class with one sample.
@@ -90,7 +102,8 @@ def class_weights(
     Raises
     ------
     TypeError, ValueError
-        As in `effective_number`; also if a class is empty and `empty` is "error", or if all are empty.
+        As in `effective_number`; also if a class is empty and `empty` is "error", or if all are empty, or if `power` or
+        `max_ratio` is out of range.
 
     References
     ----------
@@ -103,24 +116,39 @@ def class_weights(
     >>> class_weights([8, 0, 2], beta=1, empty="zero")
     array([0.4, 0. , 1.6])
     """
-    counts, back = checked_counts(class_counts, some=True)
     checks.choice(normalize, "normalize", ("classes", "samples", None))
+    power = checks.number(power, "power", low=0, high=1)
+    max_ratio = None if max_ratio is None else checks.number(max_ratio, "max_ratio", low=1)
+    counts, numbers, back = numbers_of_classes(class_counts, 0.999, beta, num_prototypes, empty)
+    with np.errstate(divide="ignore"):
+        weights = 1.0 / numbers**power
+    if empty == "zero":
+        weights[counts == 0] = 0.0
+    if max_ratio is not None:
+        np.minimum(weights, max_ratio * weights[counts > 0].min(), out=weights)
+    if normalize == "classes":
+        weights *= np.count_nonzero(counts) / weights.sum()
+    elif normalize == "samples":
+        weights *= counts.sum() / (weights * counts).sum()
+    return back(weights)
+
+
+def numbers_of_classes(
+    class_counts: Any, default: float, beta: Any, num_prototypes: Any, empty: Empty
+) -> tuple[Host, Host, Callable[[Host], Any]]:
+    """Return counts and effective numbers with empty classes as `empty` says, and what turns them into the caller's.
+
+    `default` is the beta where neither it nor `num_prototypes` is given.
+    """
+    counts, back = checked_counts(class_counts, some=True)
     checks.choice(empty, "empty", ("error", "zero", "one"))
     if empty == "error" and not counts.all():
         raise _no_empty_class(counts)
     if empty == "one":
         counts = np.maximum(counts, 1)
     if beta is None and num_prototypes is None:
-        beta = 0.999
-    with np.errstate(divide="ignore"):
-        weights = 1.0 / _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size))
-    if empty == "zero":
-        weights[counts == 0] = 0.0
-    if normalize == "classes":
-        weights *= np.count_nonzero(counts) / weights.sum()
-    elif normalize == "samples":
-        weights *= counts.sum() / (weights * counts).sum()
-    return back(weights)
+        beta = default
+    return counts, _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size)), back
 
 
 class FromCounts:
@@ -133,6 +161,8 @@ class FromCounts:
         beta: Any = None,
         *,
         num_prototypes: Any = None,
+        power: float = 1.0,
+        max_ratio: float | None = None,
         normalize: Normalize = "classes",
         empty: Empty = "error",
         **options: Any,
@@ -141,16 +171,111 @@ class FromCounts:
 
         Parameters
         ----------
-        class_counts, beta, num_prototypes, normalize, empty
+        class_counts, beta, num_prototypes, power, max_ratio, normalize, empty
             As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
         **options
             Passed to the class.
+
+        Warns
+        -----
+        UserWarning
+            If the largest weight is below 1.05 times the smallest, where beta is above 0 and another one would give
+            more.
         """
         checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
-        weights = class_weights(class_counts, beta, num_prototypes=num_prototypes, normalize=normalize, empty=empty)
+        weights = class_weights(
+            class_counts, beta, num_prototypes=num_prototypes, power=power, max_ratio=max_ratio, normalize=normalize,
+            empty=empty,
+        )  # fmt: skip
+        host = to_host(weights, "class_weights")[0]
+        text = _all_alike(host, class_counts, beta, num_prototypes, power, max_ratio, empty)
+        if text:
+            warnings.warn(text, UserWarning, stacklevel=2)
         make: Any = cls
-        made: Self = make(to_host(weights, "class_weights")[0], **options)
+        made: Self = make(host, **options)
         return made
+
+
+def beta_from_ratio(class_counts: Any, ratio: float, *, empty: Empty = "error") -> float:
+    """Return the beta with which the largest class weight is `ratio` times the smallest.
+
+    The ratio rises with beta, from 1 at beta = 0 to the imbalance factor at beta = 1.
+
+    Parameters
+    ----------
+    class_counts : array, shape (C,)
+        n_i, samples per class in the whole training set, as in `class_weights`.
+    ratio : float
+        Largest over smallest weight, from 1 to the largest over the smallest class count.
+    empty : {"error", "zero", "one"}
+        What a class without samples counts as, as in `class_weights`. "zero" leaves it out.
+
+    Returns
+    -------
+    float
+        beta in [0, 1], to rounding. Exactly 0 and 1 for the two ends.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `class_weights`; also if no beta gives that ratio.
+
+    Examples
+    --------
+    >>> beta = beta_from_ratio([5000, 500, 50], 10)
+    >>> round(beta, 6)
+    0.997895
+    >>> weights = class_weights([5000, 500, 50], beta)
+    >>> float(round(weights.max() / weights.min(), 6))
+    10.0
+    """
+    ends = _ends(class_counts, empty)
+    full = float(ends[1] / ends[0])
+    ratio = checks.number(ratio, "ratio", low=1)
+    if ratio > full:
+        raise ValueError(
+            f"ratio must be at most the largest over the smallest class count, {full:g}, which beta = 1 gives, got "
+            f"{ratio:g}; no weights of these counts differ by more"
+        )
+    return _beta_of(ends, ratio)
+
+
+def beta_grid(class_counts: Any, num: int = 5, *, empty: Empty = "error") -> Host:
+    """Return values of beta to try: their weight ratios are spread evenly in log from 1 to the imbalance factor.
+
+    Parameters
+    ----------
+    class_counts : array, shape (C,)
+        n_i, samples per class in the whole training set, as in `class_weights`.
+    num : int
+        >= 2, how many. The first is 0, all weights alike, the last 1, inverse frequency.
+    empty : {"error", "zero", "one"}
+        As in `beta_from_ratio`.
+
+    Returns
+    -------
+    array of float64, shape (num,)
+        Rising. Of NumPy, whatever came: float32 has no number between 0.99999994 and 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `class_weights`; also if all classes have the same count, for which every beta is the same.
+
+    Examples
+    --------
+    >>> beta_grid([5000, 500, 50], 3).round(6)
+    array([0.      , 0.997895, 1.      ])
+    """
+    num = checks.integer(num, "num", at_least=2)
+    ends = _ends(class_counts, empty)
+    if ends[0] == ends[1]:
+        raise ValueError(
+            f"class_counts must differ between classes for a choice of beta, got {ends[0]:g} samples of each; their "
+            "weights are all alike for every beta"
+        )
+    full = float(ends[1] / ends[0])
+    return np.array([_beta_of(ends, full ** (i / (num - 1))) for i in range(num)])
 
 
 def prior_bias(num_classes: int) -> float:
@@ -178,6 +303,49 @@ def prior_bias(num_classes: int) -> float:
     """
     checks.integer(num_classes, "num_classes", at_least=2)
     return -math.log(num_classes - 1)
+
+
+def _ends(class_counts: Any, empty: Empty) -> Host:
+    """Return the smallest and the largest class count."""
+    counts = numbers_of_classes(class_counts, 1.0, None, None, empty)[0]
+    if empty == "zero":
+        counts = counts[counts > 0]
+    return np.array([counts.min(), counts.max()])
+
+
+def _beta_of(ends: Host, ratio: float) -> float:
+    """Return the beta that gives a ratio, which is possible: by bisection, to neighbouring floating-point numbers."""
+    if ratio <= 1 or ratio >= ends[1] / ends[0]:
+        return float(ratio > 1)
+    low, high = 0.0, 1.0
+    while low < (beta := (low + high) / 2) < high:
+        few, many = _effective_number(ends, *_log_beta(beta, None, 2))
+        low, high = (beta, high) if many / few < ratio else (low, beta)
+    return high
+
+
+def _all_alike(
+    weights: Host, class_counts: Any, beta: Any, num_prototypes: Any, power: float, max_ratio: Any, empty: Empty
+) -> str:
+    """Return what to warn of if weights that should differ are nearly alike; nothing if that was asked for."""
+    some = weights[weights > 0]
+    ratio = some.max() / some.min()
+    if ratio >= _ALIKE or (max_ratio is not None and max_ratio < _ALIKE):
+        return ""
+    ends = _ends(class_counts, empty)
+    full = float(ends[1] / ends[0])
+    name, value, off = ("num_prototypes", num_prototypes, 1) if beta is None else ("beta", beta, 0)
+    asked = value is not None and np.all(to_host(aligned(value, name), name)[0] == off)
+    if full**power < _ALIKE or asked:
+        return ""
+    given = "the default beta=0.999" if value is None else f"{name}={value}"
+    half = _beta_of(ends, math.sqrt(full))
+    return (
+        f"class weights are nearly all alike with {given}: the largest is {ratio:.4f} times the smallest, where these "
+        f"class counts allow {full**power:.4g}; beta={round(half, 3 - math.floor(math.log10(1 - half)))} gives half of "
+        "that range, on a scale of logarithms, and beta_from_ratio any other ratio; if all are to weigh alike, give "
+        "beta=0"
+    )
 
 
 def _log_beta(beta: Any, num_prototypes: Any, size: int) -> tuple[Host, Host]:
