@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import cbcore
 from tests.support.jax_adapter import LOSSES
+from tests.support.losses import functions
 
 SAMPLES, CLASSES = 64, 80
 random = np.random.default_rng(3)
@@ -153,11 +154,7 @@ def test_counts_under_a_mesh_in_context() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_losses_of_the_core_take_sharded_logits(name: str) -> None:
-    function = {
-        "softmax": cbcore.softmax_cross_entropy,
-        "sigmoid": cbcore.sigmoid_cross_entropy,
-        "focal": cbcore.sigmoid_focal_loss,
-    }[name]
+    function = functions(cbcore)[name]
     classes = 10  # which does not divide over eight devices
     logits = jax.device_put(LOGITS[:, :classes], NamedSharding(mesh(), P(BOTH)))
     for targets in (INDEX % classes, SOFT[:, :classes]):
