@@ -73,7 +73,7 @@ def posterior(
     logits, axis = _logits(logits, weights, axis)
     scores = ops.upcast(logits)
     if loss != "softmax":
-        scores = ops.log_sigmoid(_log_odds(scores, power) if power else scores)
+        scores = -ops.softplus(-(_log_odds(scores, power) if power else scores))
     if weights is not None:
         checks.weights(weights, logits.shape[axis])
         scores = _added(scores, -_logs(np.asarray(weights.values), "class_weights"), axis, centre=True)
