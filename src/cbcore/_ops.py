@@ -75,7 +75,7 @@ def upcast(x: Array, /) -> Array:
 
 
 def cast(x: Array, like: Array, /) -> Array:
-    return namespace_of(like).astype(x, like.dtype, copy=False)
+    return x if x.dtype == like.dtype else namespace_of(like).astype(x, like.dtype, copy=False)
 
 
 def is_floating(x: Array, /) -> bool:

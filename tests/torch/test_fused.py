@@ -18,7 +18,7 @@ from tests.support.torch_adapter import LOSSES, force
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
-PATHS = ["numba", "closed form", "small"]
+PATHS = ["numba", "closed form", "NumPy", "small"]
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -43,7 +43,8 @@ def test_which_path_is_taken_and_why() -> None:
     assert taken(Z.double(), Y, W) == taken(Z.half(), Y, W) == "closed form"
     assert taken(Z.to("meta"), Y.to("meta")) == "closed form"
     assert taken(Z, Z.softmax(1), W) == taken(Z, Y, W, label_smoothing=0.1) == "closed form"
-    assert taken(Z, Y, W, gamma=16.0) == "closed form"
+    assert taken(Z, Y, W, gamma=16.0) == "NumPy"
+    assert taken(Z.repeat(400, 1), Y.repeat(400), W, gamma=16.0) == "closed form"
     assert taken(Z[:0], Y[:0], W) == "composite"
     assert taken(Z, Y, learned) == taken(Z, Y, W, sample_weight=learned[:1].expand(12)) == "composite"
     assert taken(Z, learned.expand(12, 7)) == "composite"
@@ -52,7 +53,7 @@ def test_which_path_is_taken_and_why() -> None:
     with cbcore_torch.paths() as records:
         cbcore_torch.softmax_cross_entropy(Z, Y, W)
         cbcore_torch.softmax_cross_entropy(Z, Y.clamp(min=0), learned)
-    assert list(records[0].refused) == ["triton", "small", "numba"][: len(records[0].refused)]
+    assert list(records[0].refused) == ["small", "numba", "NumPy", "triton"][: len(records[0].refused)]
     assert set(records[1].refused.values()) == {"class_weights requires a gradient"}
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cbcore import _formulas as formulas
 from cbcore_torch import _ops as ops
-from cbcore_torch._call import Call
+from cbcore_torch._call import Call, valid
 
 NAME = "composite"
 
@@ -17,7 +17,7 @@ def loss(call: Call) -> Tensor:
     """As `cbcore_torch._paths.Path`."""
     value: Tensor = formulas.class_balanced_loss(
         ops, call.kind.sample_loss, call.input, call.target, call.class_weights,
-        axis=call.axis, valid=call.valid, sample_weight=call.sample_weight, reduction=call.reduction,
+        axis=call.axis, valid=valid(call), sample_weight=call.sample_weight, reduction=call.reduction,
         label_smoothing=call.label_smoothing, unlabelled_weight=call.unlabelled_weight,
     )  # fmt: skip
     return value
