@@ -14,7 +14,7 @@ from cbcore._kinds import Kind
 from cbcore_torch import _modes as modes
 from cbcore_torch import _ops as ops
 
-
+_FEW = 1 << 12  # rows
 _NOTHING = np.zeros(1)
 
 
@@ -70,11 +70,14 @@ class Rows(NamedTuple):
             target = target.reshape(-1) if is_index else target.movedim(call.axis, -1).reshape(-1, classes)
             sample_weight = None if sample_weight is None else sample_weight.reshape(-1)
             call = call._replace(input=z, target=target, sample_weight=sample_weight)
+        masks, on_host = is_index and call.ignored is not None, False
+        in_range, may_ignore = False, masks
         if is_index and modes.reads_host(z, target, call.class_weights, sample_weight):
-            target, scale = _scale_on_host(call)
-        else:
-            target, scale = _scale(call)
-        masks = is_index and call.ignored is not None
+            # A look at the values, which as unsigned numbers are far above C where they are below 0, saves most work.
+            in_range = bool(np.maximum.reduce(target.numpy().view(np.uint64)) < z.shape[1])
+            may_ignore = masks and (not in_range or 0 <= call.ignored < z.shape[1])  # type: ignore[operator]
+            on_host = len(z) <= _FEW
+        target, scale = (_scale_in_numpy if on_host else _scale)(call, may_ignore, in_range)
         return cls(call.kind, z, target, scale, call.label_smoothing, call.reduction != "none", masks)
 
     def save(self, ctx: Any, z: Tensor, *more: Tensor) -> None:
@@ -127,12 +130,7 @@ def by_composite_only(call: Call) -> str | None:
     return None
 
 
-def valid(call: Call) -> Tensor | None:
-    """Return False for the samples to ignore; None where nothing can be."""
-    return None if call.ignored is None or call.target.is_floating_point() else call.target != call.ignored
-
-
-def _scale(call: Call) -> tuple[Tensor, Tensor]:
+def _scale(call: Call, may_ignore: bool, in_range: bool) -> tuple[Tensor, Tensor]:
     """Return the targets of rows, indices in a copy inside [0, C), and the scale."""
     z, target, class_weights, sample_weight = call.input, call.target, call.class_weights, call.sample_weight
     like = z.new_empty((), dtype=computed_in(z.dtype)).expand(z.shape)
@@ -143,29 +141,24 @@ def _scale(call: Call) -> tuple[Tensor, Tensor]:
             sample_weight = weight if sample_weight is None else sample_weight.to(like.dtype) * weight
         class_weights, asked = None, like  # of dense targets no more than their kind is asked
     index, scale = formulas.row_scale(
-        ops, asked, class_weights, like, axis=1, valid=valid(call), sample_weight=sample_weight,
-        reduction=call.reduction,
+        ops, asked, class_weights, like, axis=1, valid=target != call.ignored if may_ignore else None,
+        sample_weight=sample_weight, reduction=call.reduction, in_range=in_range,
     )  # fmt: skip
     if not isinstance(scale, Tensor) or not scale.ndim:
         scale = like.new_full((len(z),), 1.0 if scale is None else scale)
-    return index if is_index else target, scale
+    return target if not is_index else target.clone() if index is target else index, scale
 
 
-def _scale_on_host(call: Call) -> tuple[Tensor, Tensor]:
-    """As `_scale`, of class indices in NumPy, whose operations cost a third of PyTorch's on a small batch.
-
-    A look at the values saves most of them: seldom is a target ignored or no class.
-    """
-    z, index = call.input, call.target.numpy()
+def _scale_in_numpy(call: Call, may_ignore: bool, in_range: bool) -> tuple[Tensor, Tensor]:
+    """As `_scale`, of class indices: on a small batch NumPy's operations cost a third of PyTorch's."""
+    z, index, sample_weight = call.input, call.target.numpy(), _numbers(call.sample_weight)
     dtype = np.float64 if z.dtype == torch.float64 else np.float32
     like = np.ndarray(z.shape, dtype, _NOTHING, 0, (0, 0))  # of the logits no more than shape and dtype are asked
-    classes, ignored, sample_weight = z.shape[1], call.ignored, _numbers(call.sample_weight)
-    in_range = bool(np.maximum.reduce(index.view(np.uint64)) < classes)  # as unsigned, what is below 0 is far above
-    some = ignored is not None and (not in_range or 0 <= ignored < classes)
     with nullcontext() if in_range and sample_weight is None else np.errstate(all="ignore"):
         asked, scale = formulas.row_scale(
-            numpy_ops, index, _numbers(call.class_weights), like, axis=1, valid=index != ignored if some else None,
-            sample_weight=sample_weight, reduction=call.reduction, in_range=in_range,
+            numpy_ops, index, _numbers(call.class_weights), like, axis=1,
+            valid=index != call.ignored if may_ignore else None, sample_weight=sample_weight,
+            reduction=call.reduction, in_range=in_range,
         )  # fmt: skip
     if not isinstance(scale, np.ndarray):
         scale = np.full(len(index), 1.0 if scale is None else scale, dtype)

@@ -158,12 +158,11 @@ def checked(
     )  # fmt: skip
     # What is the same in most calls of a training is checked once, and looked up then. What is no plain number could be
     # another one by then, and symbolic sizes cannot be looked up.
-    found = None
-    if _PLAIN.issuperset(map(type, static)) and not torch.compiler.is_compiling():
-        try:
-            found = _remembered(*static)
-        except TypeError:
-            pass
+    plain = _PLAIN.issuperset(map(type, static)) and not torch.compiler.is_compiling()
+    try:
+        found = _remembered(*static) if plain else None
+    except TypeError:  # raised again below, unless it was about hashing
+        found = None
     axis, ignored, label_smoothing, unlabelled_weight = found or _check_static(*map(_plain, static))
     return Call(
         kind, input, target if target.is_floating_point() else target.long(), class_weights, sample_weight,
@@ -188,19 +187,16 @@ def _check_static(
     ignored = checks.ignored(ignore_index, "ignore_index")
     if ignored is not None and not -(2**63) < ignored < 2**63:
         ignored = None  # no target of 64 bits has it
-    for name, value in zip(_NAMES, (input, target, class_weights, sample_weight), strict=True):
+    tensors = dict(zip(_NAMES, (input, target, class_weights, sample_weight), strict=True))
+    for name, value in tensors.items():
         if value is not None and value[2] != input[2]:
             raise ValueError(
                 f"{name} must be on the device of input, {input[2]}, got {value[2]}; move it there once, "
                 "before the training loop (a criterion with criterion.to(device))"
             )
     one_sample = len(input[0]) == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
-    axis = checks.loss_arrays(
-        about(input, "input"), about(target, "target"),
-        None if class_weights is None else about(class_weights, "class_weights"),
-        axis=0 if one_sample else dim, axis_name="dim",
-        sample_weight=None if sample_weight is None else about(sample_weight, "sample_weight"),
-    )  # fmt: skip
+    *arrays, weight = (None if value is None else about(name, *value) for name, value in tensors.items())
+    axis = checks.loss_arrays(*arrays, axis=0 if one_sample else dim, axis_name="dim", sample_weight=weight)  # type: ignore[arg-type]
     return axis, ignored, label_smoothing, unlabelled_weight
 
 
@@ -220,9 +216,8 @@ _OPTIONAL = ("class_weights", "sample_weight")
 _NAMES = ("input", "target", *_OPTIONAL)
 
 
-def about(x: tuple[torch.Size, torch.dtype, torch.device], name: str) -> checks.About:
+def about(name: str, shape: torch.Size, dtype: torch.dtype, _: Any = None) -> checks.About:
     """Return what the checks read of a tensor."""
-    shape, dtype, _ = x
     kind = "f" if dtype.is_floating_point else "" if dtype.is_complex or dtype == torch.bool else "i"
     return checks.About(name, tuple(shape), dtype, kind)
 
