@@ -197,9 +197,6 @@ class _ClassBalancedLoss(FromCounts, nn.Module):
         self._schedule(weights, epoch, start_epoch)  # type: ignore[arg-type]
         self._counted = True
 
-    def _count(self) -> None:
-        self._counted = True
-
     def _held(self) -> Tensor:
         """Return the class weights as a tensor, also while they are held back."""
         weights: Any = self.class_weights

@@ -42,7 +42,7 @@ def compute(call: Call) -> Tensor:
     for path in _candidates:
         why = None if path is composite else reason or path.refuses(call)
         if why is None:
-            run = getattr(path, "run", None)
+            run = vars(path).get("run")
             value: Tensor | None = path.loss(call) if run is None else rows.loss(call, run)
             if value is not None:
                 if _records is not None:
