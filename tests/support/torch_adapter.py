@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import cbcore_torch
-from cbcore_torch._paths import only, small, triton
+from cbcore_torch._paths import only, rows, small, triton
 from tests.support.spec import Call
 
 LOSSES = {
@@ -59,7 +59,7 @@ class TorchAdapter:
         if call.targets.dtype.kind != "i" or call.label_smoothing:
             return True
         if self.path == "NumPy":
-            return call.logits.size > small.LIMIT
+            return call.logits.size > rows.SMALL
         return self.path == "small" and (
             (call.logits.ndim, call.axis % call.logits.ndim) != (2, 1)
             or call.sample_weight is not None

@@ -10,8 +10,7 @@ from cbcore._arrays import Host
 from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call, Rows
-from cbcore_torch._paths.rows import Result
-from cbcore_torch._paths.small import LIMIT
+from cbcore_torch._paths.rows import SMALL, Result
 
 NAME = "NumPy"
 
@@ -19,8 +18,8 @@ NAME = "NumPy"
 def refuses(call: Call) -> str | None:
     """As `cbcore_torch._paths.Path`."""
     z = call.input
-    if z.numel() > LIMIT:
-        return f"input has more than {LIMIT} logits"
+    if z.numel() > SMALL:
+        return f"input has more than {SMALL} logits"
     if z.dtype not in (torch.float32, torch.bfloat16) or not modes.reads_host(z):
         return "input is not float32 or bfloat16 on the CPU, or a TorchDispatchMode wants to see operations"
     if call.label_smoothing or call.target.is_floating_point():

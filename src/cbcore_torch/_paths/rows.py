@@ -9,6 +9,8 @@ from torch import Tensor
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call, Rows
 
+SMALL = 1 << 14  # logits of a batch that has paths of its own
+
 
 class Result(NamedTuple):
     """The scaled loss of each row, (N,), and the gradient of the logits, (N, C); None if nobody asked for it.

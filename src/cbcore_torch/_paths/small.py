@@ -8,18 +8,18 @@ from cbcore._fused import numba_is_installed
 from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call
+from cbcore_torch._paths.rows import SMALL
 
 NAME = "small"
 
-LIMIT = 1 << 14  # logits
 _NO_INDEX = -(1 << 62)
 
 
 def refuses(call: Call) -> str | None:
     """As `cbcore_torch._paths.Path`."""
     z, kind = call.input, call.kind
-    if z.numel() > LIMIT:
-        return f"input has more than {LIMIT} logits"
+    if z.numel() > SMALL:
+        return f"input has more than {SMALL} logits"
     if not (type(kind) is Softmax or (type(kind) is OneVsAll and not kind.gamma and not numba_is_installed())):
         return "there are faster ways for this kind, or none at all"
     if z.dtype not in (torch.float32, torch.bfloat16) or not modes.reads_host(z):
