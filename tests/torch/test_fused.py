@@ -93,6 +93,45 @@ def test_upstream_gradients(path: str, loss: Any) -> None:
     torch.testing.assert_close(result, composite(gradients))
 
 
+@pytest.mark.parametrize("path", ["numba", "closed form", "NumPy"])
+@each_loss
+@pytest.mark.parametrize("rows", [12, 2000, 5000])
+@pytest.mark.parametrize("ignored", [-100, 3, None])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_may_be_overwritten_after_the_forward(
+    path: str, loss: Any, rows: int, ignored: int | None, weighted: bool
+) -> None:
+    """Few rows or many, ignored ones or none: each has a copy of its target."""
+    target = torch.arange(rows) % 7
+    logits = torch.linspace(-3, 3, rows * 7).view(rows, 7).requires_grad_()
+    each = torch.linspace(0, 2, rows) if weighted else None
+
+    def run() -> torch.Tensor:
+        return loss(logits, target, W, ignore_index=ignored, sample_weight=each)  # type: ignore[no-any-return]
+
+    with force("composite"):
+        (expected,) = torch.autograd.grad(run(), logits)
+    with force(path):
+        value = run()
+    target.zero_()
+    torch.testing.assert_close(torch.autograd.grad(value, logits, retain_graph=True)[0], expected)
+    torch.testing.assert_close(torch.autograd.grad(value, logits)[0], expected)
+
+
+def test_a_number_that_may_change_is_looked_at_again() -> None:
+    """Options are looked up by their value, and those that could have another one by then are not."""
+    smoothing = torch.tensor(0.0)
+    before = cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=smoothing)  # type: ignore[arg-type]
+    smoothing += 0.5
+    after = cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=smoothing)  # type: ignore[arg-type]
+    torch.testing.assert_close(after, cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=0.5))
+    assert (before - after).abs() > 1e-3
+    for wrong in (True, 0.5):
+        with pytest.raises(TypeError, match="dim must be an integer"):
+            cbcore_torch.softmax_cross_entropy(Z, Y, dim=wrong)  # type: ignore[arg-type]
+        cbcore_torch.softmax_cross_entropy(Z, Y, dim=1)
+
+
 @each_loss
 def test_transforms_of_float32(loss: Any) -> None:
     """Where PyTorch transforms or traces, the composite takes over."""
