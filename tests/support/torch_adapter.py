@@ -64,7 +64,7 @@ class TorchAdapter:
             (call.logits.ndim, call.axis % call.logits.ndim) != (2, 1)
             or call.sample_weight is not None
             or call.reduction == "weighted_mean"
-            or (call.loss == "focal" and call.gamma != 0)
+            or (call.loss == "focal" and call.gamma not in (0, 1))
             or not (call.valid is None or call.valid.all())
         )
 

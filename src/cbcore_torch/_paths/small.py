@@ -20,8 +20,8 @@ def refuses(call: Call) -> str | None:
     z, kind = call.input, call.kind
     if z.numel() > SMALL:
         return f"input has more than {SMALL} logits"
-    if not (type(kind) is Softmax or (type(kind) is OneVsAll and not kind.gamma and not numba_is_installed())):
-        return "there are faster ways for this kind, or none at all"
+    if not (type(kind) is Softmax or (type(kind) is OneVsAll and (not kind.gamma or _is_fast(kind.gamma)))):
+        return "there are faster ways for this kind of loss, or none at all"
     if z.dtype not in (torch.float32, torch.bfloat16) or not modes.reads_host(z):
         return "input is not float32 or bfloat16 on the CPU, or a TorchDispatchMode wants to see operations"
     if not call.is_flat or call.sample_weight is not None or call.reduction == "weighted_mean":
@@ -31,6 +31,10 @@ def refuses(call: Call) -> str | None:
     if call.ignored is not None and 0 <= call.ignored < z.shape[1]:
         return "ignore_index is a class"
     return None
+
+
+def _is_fast(gamma: float) -> bool:
+    return gamma == 1 and not numba_is_installed()
 
 
 def loss(call: Call) -> Tensor | None:
@@ -50,7 +54,10 @@ def loss(call: Call) -> Tensor | None:
     except (IndexError, RuntimeError):
         return None
     row_weights = None if class_weights is None else class_weights.index_select(0, target)
-    terms = functional.softplus(z * signs)
+    v = z * signs  # -z^t: see `cbcore._formulas.focal_term`
+    terms = functional.softplus(v)
+    if call.kind.gamma:  # type: ignore[attr-defined]
+        terms = terms * torch.sigmoid(v)
     if row_weights is not None:
         terms = terms * row_weights[:, None]
     if reduction == "none":
