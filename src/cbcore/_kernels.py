@@ -301,6 +301,9 @@ def run(
     losses = np.empty(rows, f32)
     kernel = softmax if gamma is None else one_vs_all
     kind = () if gamma is None else (f32(gamma), _KINDS.get(gamma, (0, 0, 0, 0)))
+    if threads == 1:
+        kernel(z, targets, scale, *kind, gradient, losses, 0, rows)
+        return losses, gradient if with_gradient else None
 
     def work(thread: int) -> None:
         out = gradient if with_gradient else gradient[thread : thread + 1]

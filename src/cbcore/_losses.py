@@ -89,28 +89,10 @@ def sigmoid_cross_entropy(
     label_smoothing: float = 0.0,
     unlabelled_weight: float | None = None,
 ) -> Any:
-    """Class-balanced sigmoid cross-entropy, summed over classes: w * -sum_c log sigmoid(z_c^t).
+    """Class-balanced sigmoid cross-entropy, summed over classes (eq. 11 of the paper): w * -sum_c log sigmoid(z_c^t).
 
-    With float targets each class contributes -t log sigmoid(z) - (1 - t) log sigmoid(-z), so multi-label targets work.
-
-    Parameters
-    ----------
-    logits, targets, class_weights, axis, where, reduction, label_smoothing, unlabelled_weight
-        As in `softmax_cross_entropy`.
-
-    Returns
-    -------
-    array
-        As in `softmax_cross_entropy`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softmax_cross_entropy`.
-
-    References
-    ----------
-    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, eq. 11.
+    Parameters, returns and errors as in `softmax_cross_entropy`; with float targets each class contributes
+    -t log sigmoid(z) - (1 - t) log sigmoid(-z), so multi-label targets work.
 
     Examples
     --------
@@ -139,22 +121,8 @@ def sigmoid_focal_loss(
 ) -> Any:
     """Class-balanced focal loss, summed over classes: w * -sum_c (1 - p_c^t)^gamma log p_c^t, p^t = sigmoid(z^t).
 
-    Parameters
-    ----------
-    gamma : float
-        Focusing parameter, >= 0; 0 gives `sigmoid_cross_entropy`.
-    logits, targets, class_weights, axis, where, reduction, label_smoothing, unlabelled_weight
-        As in `softmax_cross_entropy`.
-
-    Returns
-    -------
-    array
-        As in `softmax_cross_entropy`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `softmax_cross_entropy`; also if `gamma` is negative or not a number.
+    `gamma` >= 0 is the focusing parameter, 0 gives `sigmoid_cross_entropy`; everything else as there. A `gamma` that is
+    negative or not a number is an error too.
 
     References
     ----------

@@ -1,5 +1,6 @@
 """The three losses as functions of tensors. Nothing here reads a tensor's values: no host sync on any device."""
 
+import functools
 from typing import Any
 
 import torch
@@ -67,10 +68,10 @@ def softmax_cross_entropy(
     >>> softmax_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([0.5, 2.5, 2.5]))
     tensor(2.7548)
     """
-    return _loss(
+    return compute(checked(
         Softmax(), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def sigmoid_cross_entropy(
@@ -97,10 +98,10 @@ def sigmoid_cross_entropy(
     >>> sigmoid_cross_entropy(logits, torch.tensor([[1.0, 0, 0], [0, 1, 1]]))
     tensor(1.0942)
     """
-    return _loss(
+    return compute(checked(
         OneVsAll(), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def sigmoid_focal_loss(
@@ -127,13 +128,13 @@ def sigmoid_focal_loss(
     >>> sigmoid_focal_loss(logits, torch.tensor([0, 1]), gamma=2.0)
     tensor(1.5800)
     """
-    return _loss(
+    return compute(checked(
         OneVsAll(checks.gamma(_plain(gamma))), input, target, class_weights,
         dim, ignore_index, sample_weight, reduction, label_smoothing, unlabelled_weight,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
-def _loss(
+def checked(
     kind: Kind,
     input: Tensor,
     target: Tensor,
@@ -144,20 +145,64 @@ def _loss(
     reduction: str,
     label_smoothing: float,
     unlabelled_weight: float | None,
-) -> Tensor:
-    label_smoothing = checks.loss_options(reduction, _plain(label_smoothing))
-    unlabelled_weight = checks.unlabelled_weight(_plain(unlabelled_weight))
-    dim, ignored = _plain(dim), checks.ignored(_plain(ignore_index), "ignore_index")
+) -> Call:
+    """Check the arguments of a loss and return them as the record that paths are given."""
+    tensors = input, target, class_weights, sample_weight
+    if input is None or target is None or not _TENSORS.issuperset(map(type, tensors)):
+        for name, value in zip(_NAMES, tensors, strict=True):
+            if not (isinstance(value, Tensor) or (value is None and name in _OPTIONAL)):
+                raise no_tensor(value, name, "make it with torch.as_tensor, once, before the training loop")
+    static = (
+        *[None if x is None else (x.shape, x.dtype, x.device) for x in tensors],
+        dim, ignore_index, reduction, label_smoothing, unlabelled_weight,
+    )  # fmt: skip
+    # What is the same in most calls of a training is checked once, and looked up then. What is no plain number could be
+    # another one by then, and symbolic sizes cannot be looked up.
+    plain = _PLAIN.issuperset(map(type, static)) and not torch.compiler.is_compiling()
+    try:
+        found = _remembered(*static) if plain else None
+    except TypeError:  # raised again below, unless it was about hashing
+        found = None
+    axis, ignored, label_smoothing, unlabelled_weight = found or _check_static(*map(_plain, static))
+    return Call(
+        kind, input, target if target.is_floating_point() else target.long(), class_weights, sample_weight,
+        axis, ignored, reduction, label_smoothing, unlabelled_weight,
+    )  # fmt: skip
+
+
+def _check_static(
+    input: Any,
+    target: Any,
+    class_weights: Any,
+    sample_weight: Any,
+    dim: Any,
+    ignore_index: Any,
+    reduction: Any,
+    label_smoothing: Any,
+    unlabelled_weight: Any,
+) -> tuple[int, int | None, float, float | None]:
+    """Check options, devices, and kinds and shapes of tensors, of each of which (shape, dtype, device) is given."""
+    label_smoothing = checks.loss_options(reduction, label_smoothing)
+    unlabelled_weight = checks.unlabelled_weight(unlabelled_weight)
+    ignored = checks.ignored(ignore_index, "ignore_index")
     if ignored is not None and not -(2**63) < ignored < 2**63:
         ignored = None  # no target of 64 bits has it
-    axis = _check_tensors(input, target, class_weights, dim, sample_weight)
-    target = target if target.is_floating_point() else target.long()
-    return compute(
-        Call(
-            kind, input, target, class_weights, sample_weight,
-            axis, ignored, reduction, label_smoothing, unlabelled_weight,
-        )
-    )  # fmt: skip
+    tensors = dict(zip(_NAMES, (input, target, class_weights, sample_weight), strict=True))
+    for name, value in tensors.items():
+        if value is not None and value[2] != input[2]:
+            raise ValueError(
+                f"{name} must be on the device of input, {input[2]}, got {value[2]}; move it there once, "
+                "before the training loop (a criterion with criterion.to(device))"
+            )
+    one_sample = len(input[0]) == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
+    *arrays, weight = (None if value is None else about(name, *value) for name, value in tensors.items())
+    axis = checks.loss_arrays(*arrays, axis=0 if one_sample else dim, axis_name="dim", sample_weight=weight)  # type: ignore[arg-type]
+    return axis, ignored, label_smoothing, unlabelled_weight
+
+
+_remembered = functools.lru_cache(typed=True)(_check_static)
+_PLAIN = {tuple, int, float, str, type(None)}
+_TENSORS = {Tensor, torch.nn.Parameter, type(None)}
 
 
 def _plain(option: Any) -> Any:
@@ -171,35 +216,10 @@ _OPTIONAL = ("class_weights", "sample_weight")
 _NAMES = ("input", "target", *_OPTIONAL)
 
 
-def _check_tensors(
-    input: Tensor, target: Tensor, class_weights: Tensor | None, dim: int, sample_weight: Tensor | None
-) -> int:
-    """Check kinds, devices and static shapes; return the class axis."""
-    device = getattr(input, "device", None)
-    for name, value in zip(_NAMES, (input, target, class_weights, sample_weight), strict=True):
-        if value is None and name in _OPTIONAL:
-            continue
-        if not isinstance(value, Tensor):
-            raise no_tensor(value, name, "make it with torch.as_tensor, once, before the training loop")
-        if value.device != device:
-            raise ValueError(
-                f"{name} must be on the device of input, {device}, got {value.device}; move it there once, "
-                "before the training loop (a criterion with criterion.to(device))"
-            )
-    one_sample = input.ndim == 1 and dim == 1  # as torch.nn.functional.cross_entropy takes (C,)
-    return checks.loss_arrays(
-        about(input, "input"), about(target, "target"),
-        None if class_weights is None else about(class_weights, "class_weights"),
-        axis=0 if one_sample else dim, axis_name="dim",
-        sample_weight=None if sample_weight is None else about(sample_weight, "sample_weight"),
-    )  # fmt: skip
-
-
-def about(x: Tensor, name: str) -> checks.About:
+def about(name: str, shape: torch.Size, dtype: torch.dtype, _: Any = None) -> checks.About:
     """Return what the checks read of a tensor."""
-    dtype = x.dtype
     kind = "f" if dtype.is_floating_point else "" if dtype.is_complex or dtype == torch.bool else "i"
-    return checks.About(name, tuple(x.shape), dtype, kind)
+    return checks.About(name, tuple(shape), dtype, kind)
 
 
 def no_tensor(value: Any, name: str, fix: str) -> TypeError:

@@ -39,9 +39,12 @@ def _writes_down() -> bool:
     return get_proxy_mode() is not None
 
 
-def reads_host(x: Tensor) -> bool:
-    """Tell whether the values of a tensor may be read: it is on the CPU, and nothing watches it."""
-    return x.is_cpu and not watched(x)
+def reads_host(*tensors: Tensor | None) -> bool:
+    """Tell whether the values of tensors may be read: they are on the CPU, and nothing watches them."""
+    for x in tensors:
+        if x is not None and not (x.is_cpu and _is_tensor(x)):
+            return False
+    return torch._C._len_torch_dispatch_stack() == 0
 
 
 def watched(x: Tensor) -> bool:

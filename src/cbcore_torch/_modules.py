@@ -93,7 +93,7 @@ class _ClassBalancedLoss(FromCounts, nn.Module):
         compute until it does; if it seems to, only the word of a loader that it has made the module ready tells.
         """
         if name == "class_weights" and isinstance(value, Tensor):
-            checks.weights(functional.about(value, name))
+            checks.weights(functional.about(name, value.shape, value.dtype))
             host = _host(value)
             sound = host is None or bool(((host >= 0) & (host < _ABSURD)).all())
             if sound and host is not None:
@@ -197,9 +197,6 @@ class _ClassBalancedLoss(FromCounts, nn.Module):
         self._schedule(weights, epoch, start_epoch)  # type: ignore[arg-type]
         self._counted = True
 
-    def _count(self) -> None:
-        self._counted = True
-
     def _held(self) -> Tensor:
         """Return the class weights as a tensor, also while they are held back."""
         weights: Any = self.class_weights
@@ -256,7 +253,7 @@ def _read(class_weights: Any) -> tuple[Tensor, Host | None]:
     default of meta means no memory yet, and costs them their values, for nothing: they are a few numbers.
     """
     if isinstance(class_weights, Tensor):
-        checks.weights(functional.about(class_weights, "class_weights"))
+        checks.weights(functional.about("class_weights", class_weights.shape, class_weights.dtype))
         values = _host(class_weights)
         if values is not None:
             checks.weights_values(values)

@@ -177,7 +177,7 @@ class DeferredReweighting:
     def step(self) -> None:
         """End an epoch, as a learning-rate scheduler's ``step`` does."""
         self._criterion._schedule(self._criterion._made, self.epoch + 1, self.start_epoch)
-        self._criterion._count()
+        self._criterion._counted = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch and the deferred weights, for a checkpoint that does not hold the criterion's."""

@@ -13,7 +13,7 @@ from cbcore_torch import SigmoidFocalLoss, SoftmaxCrossEntropy
 from tests.support import spec
 from tests.support.torch_adapter import LOSSES, TorchAdapter, force
 
-PATHS = ["composite", "small", "closed form", "numba"]
+PATHS = ["composite", "small", "closed form", "NumPy", "numba"]
 AMBIENT = ["float64", "bfloat16", "float16", "meta"]
 CASES = ("index", "none", "weighted-mean", "soft", "multi-hot", "smoothing", "ignored", "sample-weight", "dense")
 COUNTS = [5000, 500, 50]

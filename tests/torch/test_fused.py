@@ -19,7 +19,7 @@ from tests.support.torch_adapter import LOSSES, force
 Z = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5, 2, 2, 4, -100, 0, 1])
 W = torch.linspace(0.2, 3, 7)
-PATHS = ["numba", "closed form", "small"]
+PATHS = ["numba", "closed form", "NumPy", "small"]
 
 each_path = pytest.mark.parametrize("path", PATHS)
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -45,7 +45,8 @@ def test_which_path_is_taken_and_why() -> None:
     assert taken(Z.double(), Y, W) == taken(Z.half(), Y, W) == "closed form"
     assert taken(Z.to("meta"), Y.to("meta")) == "closed form"
     assert taken(Z, Z.softmax(1), W) == taken(Z, Y, W, label_smoothing=0.1) == "closed form"
-    assert taken(Z, Y, W, gamma=16.0) == "closed form"
+    assert taken(Z, Y, W, gamma=16.0) == "NumPy"
+    assert taken(Z.repeat(400, 1), Y.repeat(400), W, gamma=16.0) == "closed form"
     assert taken(Z[:0], Y[:0], W) == "composite"
     assert taken(Z, Y, learned) == taken(Z, Y, W, sample_weight=learned[:1].expand(12)) == "composite"
     assert taken(Z, learned.expand(12, 7)) == "composite"
@@ -54,7 +55,7 @@ def test_which_path_is_taken_and_why() -> None:
     with cbcore_torch.paths() as records:
         cbcore_torch.softmax_cross_entropy(Z, Y, W)
         cbcore_torch.softmax_cross_entropy(Z, Y.clamp(min=0), learned)
-    assert list(records[0].refused) == ["triton", "small", "numba"][: len(records[0].refused)]
+    assert list(records[0].refused) == ["small", "numba", "NumPy", "triton"][: len(records[0].refused)]
     assert set(records[1].refused.values()) == {"class_weights requires a gradient"}
 
 
@@ -92,6 +93,45 @@ def test_upstream_gradients(path: str, loss: Any) -> None:
     with force(path):
         result = gradients()
     torch.testing.assert_close(result, composite(gradients))
+
+
+@pytest.mark.parametrize("path", ["numba", "closed form", "NumPy"])
+@each_loss
+@pytest.mark.parametrize("rows", [12, 2000, 5000])
+@pytest.mark.parametrize("ignored", [-100, 3, None])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_may_be_overwritten_after_the_forward(
+    path: str, loss: Any, rows: int, ignored: int | None, weighted: bool
+) -> None:
+    """Few rows or many, ignored ones or none: each has a copy of its target."""
+    target = torch.arange(rows) % 7
+    logits = torch.linspace(-3, 3, rows * 7).view(rows, 7).requires_grad_()
+    each = torch.linspace(0, 2, rows) if weighted else None
+
+    def run() -> torch.Tensor:
+        return loss(logits, target, W, ignore_index=ignored, sample_weight=each)  # type: ignore[no-any-return]
+
+    with force("composite"):
+        (expected,) = torch.autograd.grad(run(), logits)
+    with force(path):
+        value = run()
+    target.zero_()
+    torch.testing.assert_close(torch.autograd.grad(value, logits, retain_graph=True)[0], expected)
+    torch.testing.assert_close(torch.autograd.grad(value, logits)[0], expected)
+
+
+def test_a_number_that_may_change_is_looked_at_again() -> None:
+    """Options are looked up by their value, and those that could have another one by then are not."""
+    smoothing = torch.tensor(0.0)
+    before = cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=smoothing)  # type: ignore[arg-type]
+    smoothing += 0.5
+    after = cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=smoothing)  # type: ignore[arg-type]
+    torch.testing.assert_close(after, cbcore_torch.softmax_cross_entropy(Z, Y, label_smoothing=0.5))
+    assert (before - after).abs() > 1e-3
+    for wrong in (True, 0.5):
+        with pytest.raises(TypeError, match="dim must be an integer"):
+            cbcore_torch.softmax_cross_entropy(Z, Y, dim=wrong)  # type: ignore[arg-type]
+        cbcore_torch.softmax_cross_entropy(Z, Y, dim=1)
 
 
 @each_loss

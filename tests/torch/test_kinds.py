@@ -11,16 +11,19 @@ from cbcore import _fused as numpy_fused
 from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
 from cbcore_torch import _functional
+from cbcore_torch._paths import compute
 from tests.support.torch_adapter import force
 from tests.support.unknown import GRADIENT, TRUTH, Shifted, Y, Z
 
 
-@pytest.mark.parametrize("path", ["composite", "small", "closed form", "numba"])
+@pytest.mark.parametrize("path", ["composite", "small", "closed form", "NumPy", "numba"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_torch_sends_a_kind_that_it_does_not_know_to_its_formula(path: str, dtype: torch.dtype) -> None:
     z = torch.from_numpy(Z).to(dtype).requires_grad_()
     with force(path), cbcore_torch.paths() as taken:
-        value: Any = _functional._loss(Shifted(), z, torch.from_numpy(Y), None, 1, -100, None, "mean", 0.0, None)
+        value: Any = compute(
+            _functional.checked(Shifted(), z, torch.from_numpy(Y), None, 1, -100, None, "mean", 0.0, None)
+        )
     assert [record.path for record in taken] == ["composite"]
     torch.testing.assert_close(value.item(), TRUTH, rtol=5e-3 if dtype == torch.bfloat16 else 1e-6, atol=0)
     (gradient,) = torch.autograd.grad(value, z)

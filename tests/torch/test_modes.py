@@ -16,7 +16,7 @@ Z = torch.randn(6, 7, generator=torch.Generator().manual_seed(0)) * 3
 Y = torch.tensor([0, 6, 3, -100, 1, 5])
 W = torch.linspace(0.2, 3, 7)
 
-each_path = pytest.mark.parametrize("path", ["composite", "small", "closed form", "numba"])
+each_path = pytest.mark.parametrize("path", ["composite", "small", "closed form", "NumPy", "numba"])
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 each_taught = pytest.mark.parametrize("loss", (TAUGHT := taught(cbcore_torch)).values(), ids=TAUGHT)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,7 +1,7 @@
 """The paths that a loss can take, the fastest first. Each gives the same numbers; see docs/reference/paths.md.
 
-A path is a module: `NAME`; `refuses(call)`, the reason for which it leaves a call to the next, or None; and
-`loss(call)`, which may still return None where values decide. The composite refuses nothing.
+A path is a module: `NAME`; `refuses(call)`, the reason for which it leaves a call to the next, or None; and what
+computes it: `run(rows, with_gradient)` of the call as rows, or `loss(call)`. The composite refuses nothing.
 """
 
 from collections.abc import Iterator
@@ -11,19 +11,16 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from cbcore_torch._call import Call, by_composite_only
-from cbcore_torch._paths import closed, composite, numba, small, triton
+from cbcore_torch._paths import closed, composite, host, numba, rows, small, triton
 
 
 class Path(Protocol):
-    """One of the modules here."""
+    """One of the modules here. It has a `run` as in `rows`, or a `loss`."""
 
     NAME: str
 
     def refuses(self, call: Call, /) -> str | None:
         """Return why this path does not take a call, or None if it does. No question is about values."""
-
-    def loss(self, call: Call, /) -> Tensor | None:
-        """Return the loss, or None where it takes a look at the values to see that it is for another path."""
 
 
 class Taken(NamedTuple):
@@ -33,32 +30,23 @@ class Taken(NamedTuple):
     refused: dict[str, str]
 
 
-PATHS: tuple[Any, ...] = (triton, small, numba, closed, composite)
+PATHS: tuple[Any, ...] = (small, numba, host, triton, closed, composite)
 _candidates = PATHS
 _records: list[Taken] | None = None
 
 
 def compute(call: Call) -> Tensor:
     """Return the loss by the first path that takes the call."""
-    if _records is not None:
-        return _recorded(call, _records)
-    if by_composite_only(call) is None:
-        for path in _candidates:  # pragma: no branch  # the composite refuses nothing
-            if path.refuses(call) is None and (value := path.loss(call)) is not None:
-                return value  # type: ignore[no-any-return]
-    return composite.loss(call)
-
-
-def _recorded(call: Call, records: list[Taken]) -> Tensor:
-    """As `compute`, and say why."""
-    refused: dict[str, str] = {}
     reason = by_composite_only(call)
+    refused: dict[str, str] = {}
     for path in _candidates:
-        why = reason or path.refuses(call)
-        if path is composite or why is None:
-            value: Tensor | None = path.loss(call)
+        why = None if path is composite else reason or path.refuses(call)
+        if why is None:
+            run = vars(path).get("run")
+            value: Tensor | None = path.loss(call) if run is None else rows.loss(call, run)
             if value is not None:
-                records.append(Taken(path.NAME, refused))
+                if _records is not None:
+                    _records.append(Taken(path.NAME, refused))
                 return value
             why = "a target is ignored or no class"
         refused[path.NAME] = why

@@ -15,7 +15,6 @@ from torch import Tensor
 from cbcore._kinds import OneVsAll, Softmax
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call, Rows
-from cbcore_torch._paths import rows as by_rows
 from cbcore_torch._paths.rows import Result
 
 NAME = "closed form"
@@ -33,11 +32,6 @@ def refuses(call: Call) -> str | None:
     if call.input.dtype not in _DTYPES:
         return f"input is {call.input.dtype}"
     return None if type(call.kind) in (Softmax, OneVsAll) else f"the closed form does not know {call.kind}"
-
-
-def loss(call: Call) -> Tensor:
-    """As `cbcore_torch._paths.Path`."""
-    return by_rows.loss(call, run)
 
 
 def run(rows: Rows, with_gradient: bool, /) -> Result:

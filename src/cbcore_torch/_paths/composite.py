@@ -15,9 +15,10 @@ def refuses(call: Call) -> None:
 
 def loss(call: Call) -> Tensor:
     """As `cbcore_torch._paths.Path`."""
+    valid = None if call.ignored is None or call.target.is_floating_point() else call.target != call.ignored
     value: Tensor = formulas.class_balanced_loss(
         ops, call.kind.sample_loss, call.input, call.target, call.class_weights,
-        axis=call.axis, valid=call.valid, sample_weight=call.sample_weight, reduction=call.reduction,
+        axis=call.axis, valid=valid, sample_weight=call.sample_weight, reduction=call.reduction,
         label_smoothing=call.label_smoothing, unlabelled_weight=call.unlabelled_weight,
     )  # fmt: skip
     return value

@@ -9,6 +9,8 @@ from torch import Tensor
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call, Rows
 
+SMALL = 1 << 14  # logits of a batch that has paths of its own
+
 
 class Result(NamedTuple):
     """The scaled loss of each row, (N,), and the gradient of the logits, (N, C); None if nobody asked for it.
@@ -33,7 +35,7 @@ def loss(call: Call, run: Run) -> Tensor:
     """Return the loss of a call by rows; the gradient is made in the forward."""
     rows = Rows.of(call)
     wanted = rows.z.requires_grad and torch.is_grad_enabled()  # inside a Function gradients are always off
-    value: Tensor = RowsLoss.apply(rows.z, rows, run) if wanted else _value(rows, run(rows, False))  # type: ignore[no-untyped-call]
+    value: Tensor = _apply(rows.z, rows, run) if wanted else _value(rows, run(rows, False))
     return call.in_sample_shape(value)
 
 
@@ -60,12 +62,16 @@ class RowsLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, None, None]:
         """Hand out the gradient; run again if the graph was retained, or differentiably for second derivatives."""
-        rows, _ = Rows.saved(ctx)
-        if torch.is_grad_enabled() or modes.transformed(upstream):
-            return rows.gradient(rows.z, upstream, differentiable=torch.is_grad_enabled()), None, None
-        result, ctx.result = ctx.result, None
+        differentiable, (result, ctx.result) = torch.is_grad_enabled(), (ctx.result, None)
+        if differentiable or modes.transformed(upstream):
+            rows, _ = Rows.saved(ctx)
+            ctx.result = result
+            return rows.gradient(rows.z, upstream, differentiable=differentiable), None, None
         if result is None:
+            rows, _ = Rows.saved(ctx)
             result, upstream = ctx.run(rows._replace(scale=rows.scale * upstream), True), torch.ones(())
+        else:
+            ctx.saved_tensors  # noqa: B018 -- raises an error if one was overwritten
         if result.finish is not None:
             return result.finish(upstream), None, None
         gradient = result.gradient
@@ -74,3 +80,6 @@ class RowsLoss(torch.autograd.Function):
         elif not modes.reads_host(upstream) or upstream.item() != 1.0:
             gradient.mul_(upstream)
         return gradient, None, None
+
+
+_apply: Any = super(torch.autograd.Function, RowsLoss).apply  # where no transform is active, which its own asks again
