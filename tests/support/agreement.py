@@ -25,6 +25,7 @@ ADAPTERS = {
     "NumPy": ("numpy_adapter", "NumpyAdapter", ()),
     "torch": ("torch_adapter", "TorchAdapter", ("composite",)),
     "torch, small": ("torch_adapter", "TorchAdapter", ("small",)),
+    "torch, NumPy": ("torch_adapter", "TorchAdapter", ("NumPy",)),
     "torch, closed form": ("torch_adapter", "TorchAdapter", ("closed form",)),
     "torch, numba": ("torch_adapter", "TorchAdapter", ("numba",)),
     "JAX": ("jax_adapter", "JaxAdapter", ()),
