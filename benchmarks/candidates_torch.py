@@ -13,7 +13,7 @@ from torch.nn import functional
 import cbcore_torch
 from benchmarks.formulas_torch import bce, kornia_focal, one_hot, torchvision_focal
 from benchmarks.problem import BETA, SMOOTHING, Candidate, Data, MissingError, Outcome, Problem, data, optional
-from cbcore._fused import numba_is_installed
+from cbcore._paths import numba_is_installed
 from cbcore_torch._paths import numba, only, small
 
 PATHS = ("numba", "closed form", "composite")

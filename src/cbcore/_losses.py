@@ -7,8 +7,8 @@ from array_api_compat import is_array_api_obj
 
 from cbcore import _checks as checks
 from cbcore import _formulas as formulas
-from cbcore import _fused as fused
 from cbcore import _ops as ops
+from cbcore import _paths as paths
 from cbcore._arrays import aligned, beside, namespace_of, place, to_host, unmasked
 from cbcore._kinds import Kind, OneVsAll, Softmax
 
@@ -180,9 +180,9 @@ def _loss(
         targets = xp.astype(targets, integer, copy=False)
     sample_loss = kind.sample_loss
     if isinstance(logits, np.ndarray):
-        if fused.takes(logits, targets, kind, label_smoothing):
-            return fused.loss(kind, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
-        sample_loss = fused.in_row_blocks(sample_loss)
+        if paths.takes(logits, targets, kind, label_smoothing):
+            return paths.loss(kind, logits, targets, class_weights, axis=axis, valid=where, reduction=reduction)
+        sample_loss = paths.in_row_blocks(sample_loss)
     return formulas.class_balanced_loss(
         ops, sample_loss, logits, targets, class_weights,
         axis=axis, valid=where, sample_weight=None, reduction=reduction, label_smoothing=label_smoothing,

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from cbcore import _fused
+from cbcore import _paths
 from tests.support import metamorphic, spec
 from tests.support.numpy_adapter import NumpyAdapter
 
@@ -34,7 +34,7 @@ def test_refused_calls_go_elsewhere(path: str, cell: spec.Cell) -> None:
 def test_a_path_that_is_not_taken_is_noticed(
     path: str, name: str, mutant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_fused, name, mutant)
+    monkeypatch.setattr(_paths, name, mutant)
     with pytest.raises(AssertionError, match="was asked for"):
         spec.check(ADAPTERS[path], spec.Cell("softmax", "index", "float32", "eager"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cbcore
-from cbcore import _fused
+from cbcore import _paths
 from tests.support.losses import FAMILIES, functions
 from tests.support.spec import Call
 
@@ -28,9 +28,9 @@ class NumpyAdapter:
     def __call__(self, call: Call, mode: str) -> tuple[np.ndarray, np.ndarray | None]:  # noqa: ARG002
         with pytest.MonkeyPatch.context() as patch:
             if self.path == "row blocks":
-                patch.setattr(_fused, "_BLOCK", 1)
+                patch.setattr(_paths, "_BLOCK", 1)
             if self.path == "numba":
-                patch.setattr(_fused, "_LARGE", 0)
+                patch.setattr(_paths, "_LARGE", 0)
             taken = witness(patch)
             value = self.value(call)
         self.taken = "row blocks" if len(taken) > 1 else taken[0]
@@ -65,9 +65,9 @@ def witness(patch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    in_row_blocks = _fused.in_row_blocks
-    patch.setattr(_fused, "in_row_blocks", lambda formula: in_row_blocks(seen("formulas", formula)))
-    if _fused.numba_is_installed():
+    in_row_blocks = _paths.in_row_blocks
+    patch.setattr(_paths, "in_row_blocks", lambda formula: in_row_blocks(seen("formulas", formula)))
+    if _paths.numba_is_installed():
         from cbcore import _kernels
 
         patch.setattr(_kernels, "run", seen("numba", _kernels.run))

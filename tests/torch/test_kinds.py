@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import cbcore_torch
-from cbcore import _fused as numpy_fused
 from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
+from cbcore import _paths as numpy_paths
 from cbcore_torch import _functional
 from cbcore_torch._paths import compute
 from tests.support.torch_adapter import force
@@ -35,7 +35,7 @@ def test_torch_sends_a_kind_that_it_does_not_know_to_its_formula(path: str, dtyp
 def test_numpy_sends_a_kind_that_it_does_not_know_to_its_formula(
     limit: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(numpy_fused, *limit)
+    monkeypatch.setattr(numpy_paths, *limit)
     value = numpy_losses._loss(Shifted(), Z, Y, None, -1, None, "mean", 0.0, None)
     np.testing.assert_allclose(value, TRUTH, rtol=1e-6)
 

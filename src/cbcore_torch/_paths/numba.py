@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 
 from cbcore import _kinds as kinds
-from cbcore._fused import GAMMA_LIMIT, numba_is_installed
+from cbcore._paths import GAMMA_LIMIT, numba_is_installed
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call, Rows
 from cbcore_torch._paths.rows import Result

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cbcore._fused import numba_is_installed
 from cbcore._kinds import OneVsAll, Softmax
+from cbcore._paths import numba_is_installed
 from cbcore_torch import _modes as modes
 from cbcore_torch._call import Call
 from cbcore_torch._paths.rows import SMALL
