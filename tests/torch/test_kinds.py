@@ -1,5 +1,7 @@
 """A loss that no path was taught is right on every path."""
 
+import functools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from cbcore import _kinds as kinds
 from cbcore import _losses as numpy_losses
 from cbcore import _paths as numpy_paths
 from cbcore_torch import _functional
+from cbcore_torch import _ops as ops
 from cbcore_torch._paths import compute
 from tests.support.torch_adapter import force
 from tests.support.unknown import GRADIENT, TRUTH, Shifted, Y, Z
@@ -43,3 +46,20 @@ def test_numpy_sends_a_kind_that_it_does_not_know_to_its_formula(
 def test_no_kernel_is_told_that_an_unknown_kind_is_softmax() -> None:
     with pytest.raises(TypeError, match="must be one that fused kernels know"):
         kinds.power(Shifted())
+
+
+@pytest.mark.parametrize("kind", [kinds.Softmax(), kinds.OneVsAll(), kinds.OneVsAll(2.0)])
+@pytest.mark.parametrize("targets", ["index", "soft"])
+def test_the_verbs_over_blocks_of_classes_are_loss_and_gradient(kind: Any, targets: str) -> None:
+    """What a loss by blocks or shards of classes would compute, in PyTorch's operations."""
+    z = (torch.randn(6, 11, generator=torch.Generator().manual_seed(0)) * 3).double().requires_grad_()
+    t = torch.arange(6) if targets == "index" else torch.softmax(z.detach().flip(1), 1)
+    loss = kind.sample_loss(ops, z, t, 1, 0.0)
+    (expected,) = torch.autograd.grad(loss.sum(), z)
+    with torch.no_grad():
+        lows = range(0, 11, 4)
+        parts = [(z[:, low : low + 4], t - low if targets == "index" else t[:, low : low + 4]) for low in lows]
+        stats = functools.reduce(partial(kind.merge, ops), [kind.partial(ops, *part, 1) for part in parts])
+        slope = torch.cat([kind.slope(ops, *part, stats, 1) for part in parts], 1)
+        torch.testing.assert_close(kind.finish(ops, stats), loss)
+    torch.testing.assert_close(slope, expected)
