@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 FRAMEWORK ?= torch
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Elsewhere there is no Triton, and its path has lines that nothing can reach.
+COVERED := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),--fail-under=100)
 PYTEST := $(BIN)/python -m pytest --cov --cov-append --cov-report=
 
 .PHONY: bench changelog check clean demo docs floors format lint packages release-check test
@@ -19,7 +21,7 @@ test: $(VENV)/dev.stamp ## Prove the numbers; each framework in a process of its
 	$(PYTEST) tests/experiments
 	$(PYTEST) tests/jax src/cbcore_jax
 	$(PYTEST) tests/tf src/cbcore_tf
-	$(BIN)/python -m coverage report --fail-under=100
+	$(BIN)/python -m coverage report $(COVERED)
 
 bench: $(VENV)/bench.stamp ## Time the losses against their peers, on a quiet machine
 	$(BIN)/python -m benchmarks.run $(ARGS)

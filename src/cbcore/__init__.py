@@ -9,7 +9,8 @@ from cbcore._counts import class_counts, imbalance_factor, long_tailed_counts, l
 from cbcore._losses import sigmoid_cross_entropy, sigmoid_focal_loss, softmax_cross_entropy
 from cbcore._posterior import adjust_logits, posterior
 from cbcore._priors import logit_adjustment
-from cbcore._weights import beta_from_ratio, beta_grid, class_weights, effective_number, prior_bias
+from cbcore._ratio import beta_from_ratio, beta_grid
+from cbcore._weights import class_weights, effective_number, prior_bias
 
 __all__ = [
     "PriorChoice",

@@ -9,7 +9,8 @@ from cbcore import _checks as checks
 from cbcore._arrays import Host, to_host
 from cbcore._counts import check_labels
 from cbcore._priors import logit_adjustment
-from cbcore._weights import Empty, beta_grid, numbers_of_classes
+from cbcore._ratio import beta_grid
+from cbcore._weights import Empty, numbers_of_classes
 
 _TAUS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _BLOCK = 2**18  # logits at a time: with their shifted copy they stay in the cache

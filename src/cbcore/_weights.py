@@ -1,9 +1,8 @@
 """Effective number of samples (eq. 2 of the paper) and the class weights made from it (§4)."""
 
 import math
-import warnings
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -13,8 +12,6 @@ from cbcore._counts import checked_counts
 
 Normalize: TypeAlias = Literal["classes", "samples"] | None
 Empty: TypeAlias = Literal["error", "zero", "one"]
-
-_ALIKE = 1.05  # a ratio of weights below it is one that nobody can have wanted
 
 
 def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any = None) -> Any:
@@ -56,7 +53,7 @@ def effective_number(class_counts: Any, beta: Any = None, *, num_prototypes: Any
     array([   1.,   10., 1000.])
     """
     counts, back = checked_counts(class_counts, some=False)
-    return back(_effective_number(counts, *_log_beta(beta, num_prototypes, counts.size)))
+    return back(numbers_of(counts, beta, num_prototypes))
 
 
 def class_weights(
@@ -148,134 +145,12 @@ def numbers_of_classes(
         counts = np.maximum(counts, 1)
     if beta is None and num_prototypes is None:
         beta = default
-    return counts, _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size)), back
+    return counts, numbers_of(counts, beta, num_prototypes), back
 
 
-class FromCounts:
-    """A loss object that takes class weights first, and so can be made from class counts."""
-
-    @classmethod
-    def from_counts(
-        cls,
-        class_counts: Any,
-        beta: Any = None,
-        *,
-        num_prototypes: Any = None,
-        power: float = 1.0,
-        max_ratio: float | None = None,
-        normalize: Normalize = "classes",
-        empty: Empty = "error",
-        **options: Any,
-    ) -> Self:
-        """Make the loss from the class counts of the whole training set.
-
-        Parameters
-        ----------
-        class_counts, beta, num_prototypes, power, max_ratio, normalize, empty
-            As in `cbcore.class_weights`; beta is 0.999 if neither it nor `num_prototypes` is given.
-        **options
-            Passed to the class.
-
-        Warns
-        -----
-        UserWarning
-            If the largest weight is below 1.05 times the smallest, where beta is above 0 and another one would give
-            more.
-        """
-        checks.no_unknown_options({"class_weights"} & options.keys(), f"{cls.__name__}.from_counts")
-        weights = class_weights(
-            class_counts, beta, num_prototypes=num_prototypes, power=power, max_ratio=max_ratio, normalize=normalize,
-            empty=empty,
-        )  # fmt: skip
-        host = to_host(weights, "class_weights")[0]
-        text = _all_alike(host, class_counts, beta, num_prototypes, power, max_ratio, empty)
-        if text:
-            warnings.warn(text, UserWarning, stacklevel=2)
-        make: Any = cls
-        made: Self = make(host, **options)
-        return made
-
-
-def beta_from_ratio(class_counts: Any, ratio: float, *, empty: Empty = "error") -> float:
-    """Return the beta with which the largest class weight is `ratio` times the smallest.
-
-    The ratio rises with beta, from 1 at beta = 0 to the imbalance factor at beta = 1.
-
-    Parameters
-    ----------
-    class_counts : array, shape (C,)
-        n_i, samples per class in the whole training set, as in `class_weights`.
-    ratio : float
-        Largest over smallest weight, from 1 to the largest over the smallest class count.
-    empty : {"error", "zero", "one"}
-        What a class without samples counts as, as in `class_weights`. "zero" leaves it out.
-
-    Returns
-    -------
-    float
-        beta in [0, 1], to rounding. Exactly 0 and 1 for the two ends.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `class_weights`; also if no beta gives that ratio.
-
-    Examples
-    --------
-    >>> beta = beta_from_ratio([5000, 500, 50], 10)
-    >>> round(beta, 6)
-    0.997895
-    >>> weights = class_weights([5000, 500, 50], beta)
-    >>> float(round(weights.max() / weights.min(), 6))
-    10.0
-    """
-    ends = _ends(class_counts, empty)
-    full = float(ends[1] / ends[0])
-    ratio = checks.number(ratio, "ratio", low=1)
-    if ratio > full:
-        raise ValueError(
-            f"ratio must be at most the largest over the smallest class count, {full:g}, which beta = 1 gives, got "
-            f"{ratio:g}; no weights of these counts differ by more"
-        )
-    return _beta_of(ends, ratio)
-
-
-def beta_grid(class_counts: Any, num: int = 5, *, empty: Empty = "error") -> Host:
-    """Return values of beta to try: their weight ratios are spread evenly in log from 1 to the imbalance factor.
-
-    Parameters
-    ----------
-    class_counts : array, shape (C,)
-        n_i, samples per class in the whole training set, as in `class_weights`.
-    num : int
-        >= 2, how many. The first is 0, all weights alike, the last 1, inverse frequency.
-    empty : {"error", "zero", "one"}
-        As in `beta_from_ratio`.
-
-    Returns
-    -------
-    array of float64, shape (num,)
-        Rising. Of NumPy, whatever came: float32 has no number between 0.99999994 and 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `class_weights`; also if all classes have the same count, for which every beta is the same.
-
-    Examples
-    --------
-    >>> beta_grid([5000, 500, 50], 3).round(6)
-    array([0.      , 0.997895, 1.      ])
-    """
-    num = checks.integer(num, "num", at_least=2)
-    ends = _ends(class_counts, empty)
-    if ends[0] == ends[1]:
-        raise ValueError(
-            f"class_counts must differ between classes for a choice of beta, got {ends[0]:g} samples of each; their "
-            "weights are all alike for every beta"
-        )
-    full = float(ends[1] / ends[0])
-    return np.array([_beta_of(ends, full ** (i / (num - 1))) for i in range(num)])
+def numbers_of(counts: Host, beta: Any, num_prototypes: Any) -> Host:
+    """Return the effective numbers of checked counts."""
+    return _effective_number(counts, *_log_beta(beta, num_prototypes, counts.size))
 
 
 def prior_bias(num_classes: int) -> float:
@@ -303,49 +178,6 @@ def prior_bias(num_classes: int) -> float:
     """
     checks.integer(num_classes, "num_classes", at_least=2)
     return -math.log(num_classes - 1)
-
-
-def _ends(class_counts: Any, empty: Empty) -> Host:
-    """Return the smallest and the largest class count."""
-    counts = numbers_of_classes(class_counts, 1.0, None, None, empty)[0]
-    if empty == "zero":
-        counts = counts[counts > 0]
-    return np.array([counts.min(), counts.max()])
-
-
-def _beta_of(ends: Host, ratio: float) -> float:
-    """Return the beta that gives a ratio, which is possible: by bisection, to neighbouring floating-point numbers."""
-    if ratio <= 1 or ratio >= ends[1] / ends[0]:
-        return float(ratio > 1)
-    low, high = 0.0, 1.0
-    while low < (beta := (low + high) / 2) < high:
-        few, many = _effective_number(ends, *_log_beta(beta, None, 2))
-        low, high = (beta, high) if many / few < ratio else (low, beta)
-    return high
-
-
-def _all_alike(
-    weights: Host, class_counts: Any, beta: Any, num_prototypes: Any, power: float, max_ratio: Any, empty: Empty
-) -> str:
-    """Return what to warn of if weights that should differ are nearly alike; nothing if that was asked for."""
-    some = weights[weights > 0]
-    ratio = some.max() / some.min()
-    if ratio >= _ALIKE or (max_ratio is not None and max_ratio < _ALIKE):
-        return ""
-    ends = _ends(class_counts, empty)
-    full = float(ends[1] / ends[0])
-    name, value, off = ("num_prototypes", num_prototypes, 1) if beta is None else ("beta", beta, 0)
-    asked = value is not None and np.all(to_host(aligned(value, name), name)[0] == off)
-    if full**power < _ALIKE or asked:
-        return ""
-    given = "the default beta=0.999" if value is None else f"{name}={value}"
-    half = _beta_of(ends, math.sqrt(full))
-    return (
-        f"class weights are nearly all alike with {given}: the largest is {ratio:.4f} times the smallest, where these "
-        f"class counts allow {full**power:.4g}; beta={round(half, 3 - math.floor(math.log10(1 - half)))} gives half of "
-        "that range, on a scale of logarithms, and beta_from_ratio any other ratio; if all are to weigh alike, give "
-        "beta=0"
-    )
 
 
 def _log_beta(beta: Any, num_prototypes: Any, size: int) -> tuple[Host, Host]:

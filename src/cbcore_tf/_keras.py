@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from cbcore import _checks as checks
 from cbcore._arrays import unmasked
+from cbcore._from_counts import FromCounts
 from cbcore._kinds import Kind, OneVsAll, Softmax
-from cbcore._weights import FromCounts
 from cbcore_tf import _arguments as arguments
 from cbcore_tf import _functional as functional
 from cbcore_tf import _shapes as shapes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cbcore import _checks as checks
 from cbcore._arrays import Host, aligned, to_host
-from cbcore._weights import FromCounts
+from cbcore._from_counts import FromCounts
 from cbcore_torch import _functional as functional
 
 _ANY_AXIS = -(1 << 31)  # its range is known with the logits

@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import cbcore
-from cbcore._weights import FromCounts
+from cbcore._from_counts import FromCounts
 from tests.core.test_weights import betas, counts
 from tests.support import reference
 

@@ -70,7 +70,7 @@ def empty(like: Tensor, on_host: bool) -> Tensor:
     """Allocate as NumPy does where it asks for huge pages, which cost a tenth of the page faults."""
     if not on_host or like.nbytes < _HUGE_PAGES:
         return torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    integers = {2: (np.int16), 4: np.int32, 8: np.int64}[like.itemsize]
+    integers = {2: np.int16, 4: np.int32, 8: np.int64}[like.itemsize]
     return torch.from_numpy(np.empty(like.shape, integers)).view(like.dtype)
 
 
